@@ -85,8 +85,10 @@ class InputSpec:
         for key in values:
             if key not in cls.__dataclass_fields__:
                 raise SpecError(f"no input field '{key}'; {nearest(key, cls.__dataclass_fields__)}")
-        triples = {k: tuple(float(v) for v in values[k]) for k in ("mean", "std") if k in values}
-        return cls(**{**values, **triples})
+        triples: dict[str, Any] = {
+            k: tuple(float(v) for v in values[k]) for k in ("mean", "std") if k in values
+        }
+        return cls(**(values | triples))
 
 
 def to_uint8(image: Image.Image) -> Tensor:
