@@ -36,6 +36,10 @@ class StoreError(SSLBenchError):
     """A stored result that cannot be written or read."""
 
 
+class NewerSchema(StoreError):
+    """A record that a newer version wrote: whole, but not ours to read or to replace."""
+
+
 class TrainingError(SSLBenchError):
     """A training run that cannot start or must not go on (a NaN loss, a state that misfits)."""
 

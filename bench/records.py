@@ -20,7 +20,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from bench.errors import SSLBenchError, StoreError
+from bench.errors import NewerSchema, SSLBenchError, StoreError
 
 SCHEMA = 1
 IDENTITY_VERSION = 1
@@ -215,12 +215,12 @@ class Result:
 
     @classmethod
     def from_json(cls, text: str) -> Result:
-        """The result that `to_json` wrote; `StoreError` for broken texts and newer schemas."""
+        """The result that `to_json` wrote; `StoreError` if broken, `NewerSchema` if newer."""
         try:
             values = json.loads(text)
             schema = values["schema"]
             if schema > SCHEMA:
-                raise StoreError(
+                raise NewerSchema(
                     f"result of schema {schema}, newer than this version's {SCHEMA}; "
                     "pip install --upgrade sslbench"
                 )
