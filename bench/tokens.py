@@ -1,9 +1,12 @@
 """What a Backbone answers with, and the head behind the recipe `proto`."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 import torch.nn.functional as F
 from torch import Tensor, nn
+
+from bench.errors import CheckpointError
 
 
 @dataclass(frozen=True)
@@ -34,6 +37,30 @@ class Prototypes(nn.Module):
         self.projector = projector
         self.register_buffer("prototypes", prototypes.detach().clone())
         self.temperature = temperature
+
+    @classmethod
+    def from_tensors(
+        cls, state: Mapping[str, Tensor], projector: str, prototypes: str, temperature: float = 0.07
+    ) -> "Prototypes":
+        """From a method's state: an MLP of the linear layers under `projector`, GELU between them.
+
+        `prototypes` is the full name of the (k, e) tensor. CheckpointError when either is absent.
+        """
+        names = [n for n, t in state.items() if n.startswith(f"{projector}.") and t.ndim == 2]
+        names.sort(key=lambda name: [int(part) for part in name.split(".") if part.isdigit()])
+        if not names or prototypes not in state:
+            raise CheckpointError(
+                f"no linear layers under '{projector}' or no '{prototypes}' among "
+                f"{', '.join(sorted(state)[:5])}: correct 'extras' in checkpoint.json"
+            )
+        layers: list[nn.Module] = []
+        for name in names:
+            weight, bias = state[name], state.get(f"{name.removesuffix('weight')}bias")
+            linear = nn.Linear(weight.shape[1], weight.shape[0], bias is not None, device="meta")
+            values = {"weight": weight} if bias is None else {"weight": weight, "bias": bias}
+            linear.load_state_dict(values, assign=True)
+            layers += [nn.GELU(), linear]
+        return cls(nn.Sequential(*layers[1:]), state[prototypes], temperature)
 
     def forward(self, patches: Tensor) -> Tensor:
         """(b, h, w, d) -> (b, h, w, k), float32."""

@@ -1,0 +1,33 @@
+"""`random:ARCH?seed=0`: random weights, the floor under every comparison; bit-reproducible."""
+
+from bench.backbone import Backbone
+from bench.checkpoint import Family, LoadedModel, split_source
+from bench.errors import CheckpointError
+from bench.records import KeyReport
+from bench.transforms import InputSpec
+from bench.vit import seeded_vit
+
+
+class RandomFamily(Family):
+    """Randomly initialised architectures: the grammar's (`vit_mini_patch4_32`) or timm's names."""
+
+    def claims(self, source: str) -> bool:
+        """Only by prefix: no path holds random weights."""
+        return source.startswith("random:")
+
+    def load(self, source: str) -> LoadedModel:
+        """The architecture with weights drawn from `seed` (default 0), input size its own."""
+        arch, options = split_source(source, ("seed",))
+        text = options.get("seed", "0")
+        if not text.isdecimal():
+            raise CheckpointError(f"{source}: seed is '{text}', expected a whole number")
+        vit = seeded_vit(arch, int(text))
+        backbone = Backbone(vit, InputSpec(size_px=int(vit.patch_embed.img_size[0])))
+        return LoadedModel.of(
+            backbone,
+            KeyReport(loaded=0, total=len(vit.state_dict())),
+            name=f"random-{arch}-seed{int(text)}",
+            source=source,
+            family="random",
+            arch=arch,
+        )
