@@ -51,7 +51,14 @@ def command_line(argv: Sequence[str]) -> str:
         # the end of the word or a slash must follow: /root is not the start of /rooted
         pattern = re.compile(rf"{re.escape(home.rstrip('/'))}(?=/|$|[^\w.-])")
         words = [pattern.sub("~", word) for word in words]
-    return " ".join(word if word.startswith("~") else shlex.quote(word) for word in words if word)
+    return " ".join(map(_quoted, words)).strip()
+
+
+def _quoted(word: str) -> str:
+    """The word quoted for a shell, its leading `~` left outside the quotes."""
+    home = "~" if word == "~" else "~/" if word.startswith("~/") else ""
+    rest = word.removeprefix(home)
+    return home + shlex.quote(rest) if rest or not home else home
 
 
 @cache
@@ -63,8 +70,7 @@ def _git_state(root: Path) -> tuple[str | None, bool | None]:
     """
     if not (root / ".git").exists():
         return None, None
-    own = str(Path(__file__).resolve().relative_to(root)) if _inside(root) else "bench"
-    if _git(root, "ls-files", "--error-unmatch", own) is None:
+    if _git(root, "ls-files", "--error-unmatch", "bench/provenance.py") is None:
         return None, None  # some other repository that this package merely lies in
     commit = _git(root, "rev-parse", "HEAD")
     changes = _git(root, "status", "--porcelain", "--", *_CODE)
@@ -73,17 +79,16 @@ def _git_state(root: Path) -> tuple[str | None, bool | None]:
     return commit, bool(changes)
 
 
-def _inside(root: Path) -> bool:
-    return Path(__file__).resolve().is_relative_to(root)
-
-
 def _git(root: Path, *arguments: str) -> str | None:
     """What git prints, or None where it fails or is not there."""
+    # inside a git hook, GIT_DIR points to the repository of the hook
+    environment = {k: value for k, value in os.environ.items() if not k.startswith("GIT_")}
     try:
         done = subprocess.run(
             ["git", "--no-optional-locks", "-C", str(root), *arguments],
             capture_output=True,
             text=True,
+            env=environment,
             timeout=30,
             check=True,
         )

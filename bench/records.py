@@ -125,7 +125,8 @@ class Outcome:
     def load(cls, path: Path) -> Outcome:
         """Reads what `save` wrote; `StoreError` when it is missing or broken."""
         try:
-            with np.load(path, allow_pickle=False) as stored:
+            # numpy leaves a file that it opened itself open when the archive is broken
+            with open(path, "rb") as stream, np.load(stream, allow_pickle=False) as stored:
                 arrays = {name: stored[name] for name in stored.files}
             return cls(_with_prefix(arrays, _COLUMN), _with_prefix(arrays, _EXTRA))
         except FileNotFoundError as error:
@@ -244,7 +245,7 @@ def _arrays(values: Mapping[str, Any]) -> dict[str, Array]:
     for name, value in values.items():
         array = np.asarray(value)
         if array.dtype.kind == "T":
-            array = array.astype(np.str_)  # numpy's variable-width strings cannot be saved
+            array = np.array(array.tolist(), dtype=np.str_)  # variable width cannot be saved
         if array.dtype.kind not in "biufcUSmM":
             raise SSLBenchError(
                 f"outcome array {name!r} has type {array.dtype}; expected numbers, booleans or "

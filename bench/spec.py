@@ -177,7 +177,7 @@ def _parse_part(text: str, whole: str) -> DatasetPart:
         raise SpecError(
             f"{whole!r}: found {rest.rpartition(']')[2]!r} behind ']'; write NAME[key=value]"
         )
-    return DatasetPart(name, _pairs(rest[:-1], ",", "modifier") if bracket else ())
+    return DatasetPart(name.strip(), _pairs(rest[:-1], ",", "modifier") if bracket else ())
 
 
 def _pairs(text: str, mark: str, what: str) -> Pairs:

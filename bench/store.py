@@ -98,7 +98,7 @@ class Store:
                     try:
                         result = self._read_or_report(folder)
                     except NewerSchema as error:
-                        self._report(folder, error)
+                        self.problems.append(str(error))
                         continue
                     if result is not None:
                         yield result
@@ -111,16 +111,13 @@ class Store:
     def _read_or_report(self, folder: Path) -> Result | None:
         try:
             return _read(folder)
-        except NewerSchema:
-            raise
+        except NewerSchema as error:
+            raise NewerSchema(f"{folder.relative_to(self.root)}: {error}") from error
         except StoreError as error:
-            self._report(folder, error)
+            problem = f"{folder.relative_to(self.root)}: {error}"
+            if problem not in self.problems:
+                self.problems.append(problem)
             return None
-
-    def _report(self, folder: Path, error: StoreError) -> None:
-        problem = f"{folder.relative_to(self.root)}: {error}"
-        if problem not in self.problems:
-            self.problems.append(problem)
 
     def _sweep(self) -> None:
         """Removes what processes killed long ago left in the temporary folder."""
