@@ -17,7 +17,8 @@ from typing import NamedTuple
 import pytest
 
 from bench import registry
-from bench.spec import Spec, bind, parse, parse_list
+from bench.dataset import MODIFIERS
+from bench.spec import DatasetPart, Spec, bind, parse, parse_dataset, parse_list
 
 ROOT = Path(__file__).resolve().parents[1]
 README = (ROOT / "README.md").read_text()
@@ -114,7 +115,7 @@ def test_command_and_its_options_exist(line: str) -> None:
 def test_specs_name_what_exists(line: str) -> None:
     for kind, spec in specs_in(shlex.split(line, comments=True)):
         for part in spec.dataset:
-            registry.load("dataset", part.name)
+            check_dataset(part)
         options = dict(spec.options)
         found = registry.load(kind, spec.name)
         if kind == "task":
@@ -123,6 +124,22 @@ def test_specs_name_what_exists(line: str) -> None:
         preset = options.pop("preset", None)
         assert preset is None or preset in found.presets
         assert options.keys() <= {field.name for field in dataclasses.fields(found.recipe)}
+
+
+def check_dataset(part: DatasetPart) -> None:
+    found = registry.load("dataset", part.name)
+    options = dict(part.modifiers)
+    assert options.keys() <= {*MODIFIERS, *found.modifiers}
+    assert options.get("split", "train") in found.splits
+
+
+def test_dataset_texts_are_understood() -> None:
+    texts = re.findall(r"`([a-z0-9_]+(?:[\[+][^`]*))`", README)
+    assert any("[" in text for text in texts)
+    assert any("+" in text for text in texts)
+    for text in texts:
+        for part in parse_dataset(text):
+            check_dataset(part)
 
 
 @pytest.mark.parametrize("kind", ["method", "task", "dataset", "family"])
