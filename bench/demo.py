@@ -1,0 +1,116 @@
+"""The main job on the mini benchmark: train, evaluate, rank, plot; all left in one folder."""
+
+import time
+from pathlib import Path
+
+import typer
+
+from bench import registry
+from bench.errors import SSLBenchError
+from bench.progress import Progress, say
+
+ARCH = "vit_mini_patch4_32"
+DATASETS = ("mini_objects", "mini_scenes")
+TASKS = "knn@{0},linear@{0}"
+
+# Recipes that let each method beat random weights on two cores within minutes.
+RUNS = {
+    "mae": "mae@mini_objects?preset=small&epochs=40",
+    "dino": "dino@mini_objects?preset=small&epochs=10",
+    "slotmim": "slotmim@mini_objects?preset=small&epochs=12",
+}
+# The data-scaling curve: one method, as many steps on each subset as on the whole.
+CURVE = "mae"
+CURVE_SIZES = (375, 1500)
+
+
+def run(out: Path) -> None:
+    """Do everything; what a stopped demo has done already is not done again.
+
+    Raises:
+        SSLBenchError: a cell failed; the others are there.
+    """
+    from bench.engine import Settings, evaluate
+    from bench.store import Store
+
+    started = time.monotonic()
+    data, runs = out / "data", out / "runs"
+    say(f"[1/5] the mini benchmark -> {data}")
+    sheet = write_mini_with_sheet(data, "small", 0, None)
+
+    specs = training_runs()
+    train = registry.attribute("trainers.loop:train")
+    for i, (name, spec) in enumerate(specs.items(), 1):
+        say(f"[2/5] pre-training {i} of {len(specs)}: sslbench train '{spec}' --out {runs / name}")
+        folder = runs / name
+        train(spec, folder, data=data, resume=(folder / "config.json").exists())
+
+    say("[3/5] evaluating on object-centric and scene-centric data")
+    store = Store(out / "results")
+    models = [*(str(runs / name) for name in specs), f"random:{ARCH}"]
+    tasks = [TASKS.format(name) for name in DATASETS]
+    settings = Settings(data=data, cache=out / "results" / ".cache")
+    report = evaluate(models, tasks, store, settings)
+    if report.failed:
+        cell, reason = next(iter(report.failed.items()))
+        raise SSLBenchError(f"{len(report.failed)} cells failed, the first is {cell}: {reason}")
+
+    say("[4/5] the data-scaling curve")
+    draw = registry.attribute("leaderboards.curves:curve")
+    picture = draw(store, task="knn@mini_objects", methods=[CURVE], out_stem=out / "curve")[0]
+
+    say("[5/5] the leaderboard")
+    write = registry.attribute("leaderboards.board:write_board")
+    page = write(store, "html", out / "leaderboard.html", curves=(picture.with_suffix(".svg"),))
+    shown = registry.attribute("leaderboards.ranking:board")(store)
+    typer.echo(registry.attribute("leaderboards.board:render")(shown, "text"))
+    typer.echo(
+        f"""
+done in {(time.monotonic() - started) / 60:.1f} minutes
+  leaderboard page   {page}
+  scaling curve      {picture}
+  pictures seen      {sheet}
+  runs               {runs}/{{{",".join(specs)}}}
+  results            {out / "results"}
+next, with your own data and checkpoints:
+  sslbench inspect {runs / "slotmim"}
+  sslbench train 'slotmim@imagenette?preset=small&arch=vit_tiny_patch16_224' --data DATA --out RUN
+  sslbench eval RUN --tasks knn,linear@imagenette --data DATA
+  sslbench board"""
+    )
+
+
+def training_runs() -> dict[str, str]:
+    """Name and spec of every run: the methods on all data, and one of them on subsets."""
+    from bench.data.mini.plan import IMAGES
+    from bench.spec import parse
+
+    specs = dict(RUNS)
+    whole = parse(RUNS[CURVE])
+    options = dict(whole.options)
+    for n in CURVE_SIZES:
+        # The same number of images seen: a smaller set is gone through more often.
+        epochs = float(options["epochs"]) * IMAGES / n
+        warmup = float(options.get("warmup_epochs", 2)) * IMAGES / n
+        specs[f"{CURVE}-{n}"] = (
+            f"{CURVE}@mini_objects[n={n},seed=0]?preset=small&epochs={epochs:g}&warmup_epochs={warmup:g}"
+        )
+    return specs
+
+
+def write_mini_with_sheet(folder: Path, size: str, seed: int, images: int | None) -> Path:
+    """Write the mini benchmark and a contact sheet into ``folder``; returns the sheet's path."""
+    from bench.data.mini.sheet import contact_sheet
+    from bench.data.mini.write import write_mini
+
+    bars: dict[str, Progress] = {}
+
+    def note(name: str, done: int, total: int) -> None:
+        bar = bars.setdefault(name, Progress(f"write {name}", total))
+        bar.advance(done - bar.done)
+
+    write_mini(folder, size, seed, images, progress=note)
+    path = folder / "contact_sheet.png"
+    if not path.exists():
+        contact_sheet(folder).save(path)
+    return path

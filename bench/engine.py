@@ -1,0 +1,221 @@
+"""Runs cells in this process; a failing cell never stops the others."""
+
+import resource
+import sys
+import tempfile
+import time
+import traceback
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import torch
+from timm.models.vision_transformer import VisionTransformer
+
+from bench import plan, provenance
+from bench.backbone import Backbone
+from bench.checkpoint import LoadedModel, load_model
+from bench.errors import SSLBenchError
+from bench.features import FeatureCache
+from bench.plan import Request
+from bench.progress import say
+from bench.records import KeyReport, Metric, Outcome, Result
+from bench.store import Store
+from bench.task import Task, TaskData, warnings_of
+from bench.transforms import InputSpec
+
+
+@dataclass(frozen=True)
+class Settings:
+    """How cells are run; only ``precision``, ``seeds`` and ``skip_bad`` can change a number.
+
+    Attributes:
+        data: data root, by default the environment's.
+        cache: folder of the feature cache.
+        seeds: a cell is made for each.
+        device: ``cpu``, ``cuda``, or empty for the best there is.
+        batch_size: images a forward pass takes.
+        workers: loader processes.
+        precision: ``fp32``, ``bf16`` or ``fp16``.
+        skip_bad: unreadable images that are left out instead of failing the cell.
+    """
+
+    data: Path | None = None
+    cache: Path = Path("results/.cache")
+    seeds: tuple[int, ...] = (0,)
+    device: str = ""
+    batch_size: int = 128
+    workers: int = 2
+    precision: str = plan.FULL_PRECISION
+    skip_bad: int = 0
+
+
+@dataclass
+class Report:
+    """What became of a request.
+
+    Attributes:
+        ran: results made now.
+        stood: results that the store already had.
+        failed: name of each failed cell, with the reason.
+    """
+
+    ran: list[Result] = field(default_factory=list)
+    stood: list[Result] = field(default_factory=list)
+    failed: dict[str, str] = field(default_factory=dict)
+
+    def summary(self, results: Path) -> str:
+        """What happened, in a few lines."""
+        lines = [f"{len(self.ran)} cells run, {len(self.stood)} already in {results}"]
+        if not self.ran and not self.failed:
+            lines = [f"nothing to run: all {len(self.stood)} cells are already in {results}"]
+        lines += [f"failed: {cell}: {reason}" for cell, reason in self.failed.items()]
+        return "\n".join([*lines, f"next: sslbench board --results {results}"])
+
+
+def evaluate(
+    models: Sequence[str], tasks: Sequence[str], store: Store, settings: Settings | None = None
+) -> Report:
+    """Fill the cells ``models`` x ``tasks`` x seeds of ``store`` that are not there yet.
+
+    Raises:
+        SpecError: a task text is wrong; nothing has run then. Whatever goes wrong later, in a
+            model, in the data or in a task, fails its own cells only.
+    """
+    settings = settings or Settings()
+    wanted = plan.requests(tasks)
+    report = Report()
+    spaces: dict[tuple[str, int], TaskData] = {}
+    for source in models:
+        try:
+            model = load_model(source)
+        except SSLBenchError as error:
+            report.failed[source] = str(error)
+            say(f"failed {source}: {error}")
+            continue
+        for seed in settings.seeds:
+            for request in wanted:
+                key = (request.spec.dataset_text, seed)
+                data = spaces.setdefault(key, _space(request, seed, settings))
+                _fill(model, request, data, store, report)
+    return report
+
+
+def _space(request: Request, seed: int, settings: Settings) -> TaskData:
+    """The splits of one data set and what tasks share of them."""
+    return TaskData(
+        parts=request.spec.dataset,
+        data_root=settings.data,
+        cache=FeatureCache(settings.cache),
+        seed=seed,
+        device=settings.device or best_device(),
+        batch_size=settings.batch_size,
+        workers=settings.workers,
+        precision=settings.precision,
+        skip_bad=settings.skip_bad,
+    )
+
+
+def _fill(
+    model: LoadedModel, request: Request, data: TaskData, store: Store, report: Report
+) -> None:
+    """Make one cell, or find it, or note why it cannot be made."""
+    cell = f"{model.record.name} · {request.text} · seed {data.seed}"
+    try:
+        identity = plan.identity(model, request, data)
+        if (old := store.get(identity)) is not None:
+            report.stood.append(old)
+            return
+        started, clock = datetime.now(UTC), time.perf_counter()
+        outcome = request.task.run(model, data)
+        cost = {
+            "seconds": time.perf_counter() - clock,
+            "images": sum(len(data.open(split)) for split in request.task.needs),
+            "peak_memory_bytes": peak_memory(data.device),
+        }
+        result = Result(
+            identity=identity,
+            task_spec=request.text,
+            headline=request.task.headline,
+            metrics=request.task.score(outcome),
+            model=model.record.to_dict(),
+            dataset=_describe(data, request.task),
+            cost=cost,
+            provenance=provenance.collect(started),
+            warnings=warnings_of(outcome),
+        )
+        store.write(result, outcome)
+        report.ran.append(result)
+        say(f"{cell}: {_shown(result)} in {cost['seconds']:.1f} s")
+    except SSLBenchError as error:
+        report.failed[cell] = str(error)
+        say(f"failed {cell}: {error}")
+    except Exception as error:
+        # A defect of a task or a library must not take the other cells with it.
+        report.failed[cell] = f"{type(error).__name__}: {error}"
+        traceback.print_exc(file=sys.stderr)
+        say(f"failed {cell}: {type(error).__name__}: {error}")
+
+
+def _describe(data: TaskData, task: Task) -> dict[str, Any]:
+    splits = {name: data.open(name) for name in task.needs}
+    return {
+        "name": "+".join(str(part) for part in data.parts),
+        "manifests": {name: split.manifest for name, split in splits.items()},
+        "images": {name: len(split) for name, split in splits.items()},
+        "classes": len(next(iter(splits.values())).classes),
+    }
+
+
+def _shown(result: Result) -> str:
+    metric = result.metrics[result.headline]
+    interval = "" if metric.low is None else f" [{metric.low:.4f}, {metric.high:.4f}]"
+    return f"{result.headline} {metric.value:.4f}{interval}"
+
+
+def score_backbone(
+    vit: VisionTransformer, spec: InputSpec, tasks: str, data: Path | None
+) -> dict[str, float]:
+    """Headline metrics of a network in memory, without a store; for evaluation during training.
+
+    Args:
+        vit: the network; its training mode and the random generators are left as they were.
+        spec: its input contract.
+        tasks: comma list of task specs.
+        data: data root.
+
+    Returns:
+        One value a task, under the task's text.
+    """
+    training, device = vit.training, next(vit.parameters()).device
+    backbone = Backbone(vit, spec)
+    model = LoadedModel.of(
+        backbone, KeyReport(0, 0), name="online", source="memory", family="native", arch="online"
+    )
+    scores: dict[str, float] = {}
+    try:
+        with torch.random.fork_rng(), tempfile.TemporaryDirectory() as cache:
+            for request in plan.requests([tasks]):
+                settings = Settings(data=data, cache=Path(cache), device=str(device), workers=0)
+                outcome: Outcome = request.task.run(model, _space(request, 0, settings))
+                metric: Metric = request.task.score(outcome)[request.task.headline]
+                scores[request.text] = metric.value
+    finally:
+        vit.train(training)
+    return scores
+
+
+def best_device() -> str:
+    """``cuda`` where there is one, else ``cpu``."""
+    return "cuda" if torch.cuda.is_available() else "cpu"
+
+
+def peak_memory(device: str) -> int:
+    """Peak memory in bytes: of the device, or of this process so far on a CPU."""
+    if device.startswith("cuda"):
+        return torch.cuda.max_memory_allocated()
+    # Linux counts in KiB, macOS in bytes.
+    unit = 1 if sys.platform == "darwin" else 1024
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit

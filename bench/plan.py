@@ -1,0 +1,81 @@
+"""The cells that a request asks for: what each is, and whether the store has it already."""
+
+import hashlib
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from bench import registry, spec
+from bench.errors import SpecError
+from bench.records import Identity
+from bench.spec import Spec
+from bench.task import Task, TaskData
+
+if TYPE_CHECKING:
+    from bench.checkpoint import LoadedModel
+
+FULL_PRECISION = "fp32"
+
+
+@dataclass(frozen=True)
+class Request:
+    """One task on one data set, checked before anything runs.
+
+    Attributes:
+        spec: what was asked for.
+        task: the protocol.
+    """
+
+    spec: Spec
+    task: Task
+
+    @property
+    def text(self) -> str:
+        """Canonical text with only what differs from the task's defaults."""
+        return str(Spec(self.spec.name, self.spec.dataset, spec.unbind(self.task)))
+
+
+def requests(texts: Sequence[str]) -> list[Request]:
+    """The tasks named by ``texts`` (each a comma list of specs), without repetitions.
+
+    Raises:
+        SpecError: unknown task or key, or a task without a data set.
+    """
+    found: dict[str, Request] = {}
+    for text in texts:
+        for parsed in spec.parse_list(text):
+            if not parsed.dataset:
+                raise SpecError(f"{parsed.name} needs a data set: write {parsed.name}@DATASET")
+            cls: type[Task] = registry.load("task", parsed.name)
+            request = Request(parsed, spec.bind(cls, dict(parsed.options)))
+            found.setdefault(request.text, request)
+    return list(found.values())
+
+
+def identity(model: "LoadedModel", request: Request, data: TaskData) -> Identity:
+    """Identity of the cell; batch size, workers and device are not part of it."""
+    fields = spec.non_default(request.task)
+    if data.precision != FULL_PRECISION:
+        fields["precision"] = data.precision
+    if data.skip_bad:
+        fields["skip_bad"] = data.skip_bad
+    return Identity(
+        weights=model_digest(model),
+        task=request.spec.name,
+        task_version=request.task.version,
+        fields=fields,
+        dataset=data.manifest(request.task.needs),
+        seed=data.seed,
+    )
+
+
+def model_digest(model: "LoadedModel") -> str:
+    """sha256 of all that decides what the model computes: tensors, architecture, input contract.
+
+    The same tensors behind another crop, mean or position interpolation are another model.
+    """
+    record = model.record
+    rest = [record.arch, record.input, model.backbone.pos_interp]
+    text = json.dumps([record.weights, *rest], sort_keys=True)
+    return hashlib.sha256(text.encode()).hexdigest()

@@ -1,0 +1,67 @@
+"""Losses shared by the methods. All are computed in float32 whatever the autocast policy."""
+
+from typing import Literal
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from bench import dist
+from trainers.blocks.prototypes import l2
+
+
+def soft_ce(logits: Tensor, target: Tensor) -> Tensor:
+    """Cross-entropy of soft targets: ``-sum_k target_k log softmax(logits)_k``.
+
+    Args:
+        logits: (..., K) student scores already divided by the temperature.
+        target: (..., K) probabilities; no gradient flows into them.
+
+    Returns:
+        (...) float32, one value a row.
+    """
+    return -(target.detach() * F.log_softmax(logits.float(), -1)).sum(-1)
+
+
+def info_nce(
+    queries: Tensor, keys: Tensor, temperature: float, *, positives: Tensor | None = None
+) -> Tensor:
+    """InfoNCE with keys of all processes: ``-log softmax(cos(q, k) / temperature)[positive]``.
+
+    Args:
+        queries: (m, d), not normalised; gradients flow.
+        keys: (n, d), not normalised; no gradient. ``n`` may differ between processes.
+        temperature: of the softmax.
+        positives: (m,) int64, the local key that belongs to each query; by default key i to query
+            i.
+
+    Returns:
+        Mean over the queries of this process; 0, with zero gradients, when there is none.
+    """
+    if len(queries) == 0:
+        return queries.float().sum()
+    q = l2(queries.float())
+    all_keys, offset = dist.all_gather_ragged(l2(keys.detach().float()))  # (sum of n, d)
+    target = torch.arange(len(q), device=q.device) if positives is None else positives
+    with torch.autocast(q.device.type, enabled=False):
+        logits = q @ all_keys.t() / temperature  # (m, sum of n)
+    return F.cross_entropy(logits, target + offset)
+
+
+def masked_regression(
+    prediction: Tensor,
+    target: Tensor,
+    mask: Tensor,
+    kind: Literal["mse", "l1", "smooth_l1"] = "mse",
+) -> Tensor:
+    """Regression error, mean over features, then over the masked tokens of the whole batch.
+
+    Args:
+        prediction: (b, n, d).
+        target: (b, n, d); no gradient flows into it.
+        mask: (b, n) bool, True where the error counts.
+        kind: the error of one element.
+    """
+    function = {"mse": F.mse_loss, "l1": F.l1_loss, "smooth_l1": F.smooth_l1_loss}[kind]
+    error = function(prediction.float(), target.detach().float(), reduction="none").mean(-1)
+    return (error * mask).sum() / mask.sum()

@@ -1,0 +1,354 @@
+"""The training loop: from a spec to a checkpoint, readable from top to bottom."""
+
+import copy
+import math
+import signal
+import time
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import torch
+from lightning.fabric import Fabric
+from torch import Tensor
+from torch.utils.flop_counter import FlopCounterMode
+
+from bench import dist, provenance, registry
+from bench.checkpoints.native import write_checkpoint
+from bench.dataset import Split, open_split
+from bench.errors import DataError, SpecError, TrainingError, nearest
+from bench.progress import Progress, say
+from bench.spec import Spec, bind, parse
+from bench.transforms import InputSpec
+from trainers.blocks.photometric import augment
+from trainers.blocks.views import Batch, effective_epoch_factor
+from trainers.data import make_loader, step_seed
+from trainers.method import Method
+from trainers.optim import clip_gradients, make_optimizer, set_schedule
+from trainers.recipe import NEUTRAL, Plan, Recipe
+from trainers.state import MetricsLog, RunFolder
+
+
+def train(
+    spec: str | Spec,
+    out: Path,
+    *,
+    data: Path | None = None,
+    resume: bool = False,
+    skip_bad: int = 0,
+    devices: int = 1,
+    stop_at: int | None = None,
+) -> Path:
+    """Pre-train one method and leave a run folder.
+
+    Args:
+        spec: ``METHOD@DATASET?key=value&...``; keys are fields of the method's recipe and
+            ``preset``.
+        out: the run folder.
+        data: data root; by default the environment's.
+        resume: continue the run in ``out``; on a CPU byte for byte as if it had never stopped.
+        skip_bad: number of unreadable images that are replaced by others instead of stopping the
+            run.
+        devices: devices of this machine to train on.
+        stop_at: stop, with the state saved, when this many steps are done.
+
+    Returns:
+        ``out``, whose ``checkpoint/`` holds the product once all steps are done.
+
+    Raises:
+        SpecError: unknown method, preset, key or data set.
+        DataError: the data are missing, too few, or unreadable.
+        TrainingError: ``out`` is taken, the loss is not finite, or the disk is full.
+    """
+    spec = parse(spec) if isinstance(spec, str) else spec
+    cls, recipe = resolve(spec)
+    fabric = Fabric(accelerator="auto", devices=devices, precision=recipe.precision)
+    fabric.launch()
+    split = open_split(spec.dataset, "train", data)
+    plan = lay_out(recipe, split)
+    folder, state = open_run(Path(out), spec, plan, split, resume)
+    if (folder.checkpoint / "checkpoint.json").exists():
+        say(f"{out} is complete: nothing to train")
+        return Path(out)
+
+    torch.manual_seed(recipe.seed)
+    method = cls(plan)
+    flops = state.get("flops_per_image") or count_flops(method, split)
+    model, optimizer = fabric.setup(method, make_optimizer(method, recipe))
+    step = 0
+    if state:
+        method.load_state_dict(state["method"])
+        optimizer.load_state_dict(state["optimizer"])
+        step = state["step"]
+        say(f"resuming {out} at step {step} of {plan.steps}")
+
+    def save() -> None:
+        state = {"step": step, "method": method.state_dict(), "optimizer": optimizer.state_dict()}
+        if dist.is_main():
+            folder.save(step, {**state, "flops_per_image": flops})
+
+    last = min(plan.steps, stop_at or plan.steps)
+    loader = iter(make_loader(split, method, step))
+    bad: set[str] = set()
+    saved = time.monotonic()
+    with Reporter(folder, plan, f"train {spec.name}", step) as report, stop_requests() as stopping:
+        while step < last:
+            loaded = next(loader)
+            bad.update(loaded.bad)
+            if len(bad) > skip_bad:
+                raise DataError(
+                    f"{min(bad)} ({len(bad)} unreadable so far, --skip-bad {skip_bad}): mend the "
+                    f"file, or pass --skip-bad {len(bad)} or more to train without such images"
+                )
+            set_schedule(optimizer, plan.lr(step), plan.weight_decay(step))
+            micro_batches = loaded.batch.split(recipe.accumulate)
+            for i, micro in enumerate(micro_batches):
+                # All that is drawn in a step comes from its number: resuming needs no generator
+                # state.
+                seed = step_seed(recipe.seed, step, i)
+                torch.manual_seed(seed)
+                batch = prepare(micro.to(fabric.device), method, seed)
+                with fabric.no_backward_sync(model, enabled=i + 1 < len(micro_batches)):
+                    parts = model(batch, step)
+                    fabric.backward(parts["loss"] / len(micro_batches))
+            norm = clip_gradients(method, recipe.clip, recipe.clip_mode)
+            # Reading a number waits for the device, so accelerators are asked only now and then.
+            if fabric.device.type == "cpu" or step % recipe.log_every == 0:
+                check_finite(parts, norm, step, folder)
+            for parameter in method.frozen(step):
+                parameter.grad = None
+            optimizer.step()
+            method.after_step(step)
+            optimizer.zero_grad(set_to_none=True)
+            step += 1
+
+            if step % recipe.log_every == 0 or step == last:
+                report(step, parts, norm)
+            if recipe.online and step % max(plan.at_epoch(recipe.online_every), 1) == 0:
+                report.log(step, online(recipe.online, method, data))
+            halt = stopping() or (step == last and step < plan.steps)
+            if halt or time.monotonic() - saved > recipe.save_seconds:
+                check_finite(parts, norm, step, folder)
+                save()
+                saved = time.monotonic()
+            if halt and step < plan.steps:
+                say(f"stopped after step {step} of {plan.steps}; run again with --resume to go on")
+                return Path(out)
+    if dist.is_main():
+        write_product(folder, spec, method, plan, split, flops)
+    return Path(out)
+
+
+def resolve(spec: Spec) -> tuple[type[Method], Recipe]:
+    """The method's class and its recipe with presets and options applied."""
+    cls: type[Method] = registry.load("method", spec.name)
+    options = dict(spec.options)
+    preset: dict[str, Any] = {}
+    for name in filter(None, options.pop("preset", "").split(":")):
+        if name not in cls.presets:
+            raise SpecError(f"{spec.name} has no preset {name!r}; {nearest(name, cls.presets)}")
+        preset |= cls.presets[name]
+    return cls, bind(cls.recipe, options, preset)
+
+
+def lay_out(recipe: Recipe, split: Split) -> Plan:
+    """The plan of ``recipe`` over ``split``; says what to change when it does not fit."""
+    parts = dist.world_size() * recipe.accumulate
+    if recipe.batch_size % parts:
+        raise SpecError(
+            f"batch_size={recipe.batch_size} cannot be divided among {dist.world_size()} processes "
+            f"x accumulate={recipe.accumulate}: choose a multiple of {parts}"
+        )
+    if len(split) < recipe.batch_size:
+        largest = 1 << (max(len(split), 1).bit_length() - 1)
+        raise DataError(
+            f"{split.name} has {len(split)} training images, fewer than one batch of "
+            f"{recipe.batch_size}: set batch_size={largest} or less"
+        )
+    return Plan.of(recipe, len(split))
+
+
+def open_run(
+    out: Path, spec: Spec, plan: Plan, split: Split, resume: bool
+) -> tuple[RunFolder, dict[str, Any]]:
+    """The run folder and the saved state to go on from; an empty one starts from the beginning."""
+    folder = RunFolder(out)
+    config = {
+        "schema": 1,
+        "method": spec.name,
+        "recipe": asdict(plan.recipe),
+        "dataset": spec.dataset_text,
+        "manifest": split.manifest,
+        "images": len(split),
+        "provenance": provenance.collect(),
+    }
+    old = folder.config()
+    if old is None:
+        if dist.is_main():
+            folder.start(config)
+        return folder, {}
+    if not resume:
+        raise TrainingError(
+            f"{out} already holds a run of {old['method']}@{old['dataset']}: pass --resume to "
+            "continue it, or choose another --out"
+        )
+    if changed := changes(old, config):
+        raise TrainingError(
+            f"{out} cannot be resumed with other settings ({'; '.join(changed)}): repeat the "
+            "original command, or choose another --out"
+        )
+    return folder, folder.load()
+
+
+def changes(old: Mapping[str, Any], new: Mapping[str, Any]) -> list[str]:
+    """Settings that differ between two configurations, leaving out those that change no result."""
+
+    def flat(config: Mapping[str, Any]) -> dict[str, Any]:
+        values = {key: config[key] for key in ("method", "dataset", "manifest")} | config["recipe"]
+        # Tuples come back from JSON as lists.
+        return {k: list(v) if isinstance(v, tuple) else v for k, v in values.items()}
+
+    before, now = flat(old), flat(new)
+    return [
+        f"{key} was {before.get(key)}, now {now.get(key)}"
+        for key in sorted(before.keys() | now.keys())
+        if before.get(key) != now.get(key) and key not in NEUTRAL
+    ]
+
+
+def prepare(batch: Batch, method: Method, seed: int) -> Batch:
+    """uint8 views as ``losses`` wants them: augmented on the device and normalised."""
+    generator = torch.Generator().manual_seed(seed)
+    images = []
+    for view, spec in zip(batch.images, method.view_specs(), strict=True):
+        if spec.photometric is not None:
+            view = augment(view.float() / 255, spec.photometric, generator) * 255
+        images.append(InputSpec().normalise(view))
+    batch.images = images
+    return batch
+
+
+def check_finite(parts: Mapping[str, Tensor], norm: Tensor, step: int, folder: RunFolder) -> None:
+    """Stop on a loss or gradient that is not a number; what was saved before stays."""
+    if math.isfinite(float(parts["loss"])) and math.isfinite(float(norm)):
+        return
+    values = ", ".join(f"{name} {float(value):.4g}" for name, value in parts.items())
+    states = folder.states()
+    last = f"the last good state is {states[-1]}" if states else "no state was saved yet"
+    raise TrainingError(
+        f"the loss or its gradient is not finite at step {step} ({values}, gradient norm "
+        f"{float(norm):.4g}); {last}: lower lr or teacher_temp, raise warmup_epochs, or set clip"
+    )
+
+
+class Reporter:
+    """Writes the metrics file and drives the progress line; only the first process does either."""
+
+    def __init__(self, folder: RunFolder, plan: Plan, label: str, step: int) -> None:
+        self.folder, self.plan, self.label, self.step = folder, plan, label, step
+        self.since = time.monotonic()
+
+    def __enter__(self) -> "Reporter":
+        self.progress = Progress(self.label, self.plan.steps, done=self.step)
+        tensorboard = self.plan.recipe.tensorboard
+        self.file = MetricsLog(self.folder, self.step, tensorboard) if dist.is_main() else None
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.progress.close()
+        if self.file is not None:
+            self.file.close()
+
+    def __call__(self, step: int, parts: Mapping[str, Tensor], norm: Tensor) -> None:
+        """Record the state of affairs after ``step`` steps."""
+        values = {name: float(value) for name, value in parts.items()}
+        now = time.monotonic()
+        rate = self.plan.recipe.batch_size * (step - self.step) / max(now - self.since, 1e-9)
+        lr = self.plan.lr(step - 1)
+        more = {"grad_norm": float(norm), "lr": lr, "images_per_second": rate}
+        self.log(step, {"epoch": self.plan.epoch(step), **values, **more})
+        self.progress.advance(step - self.step, **values)
+        self.step, self.since = step, now
+
+    def log(self, step: int, values: Mapping[str, float]) -> None:
+        """Append a record to the metrics file."""
+        if self.file is not None:
+            self.file.write(step, values)
+
+
+def count_flops(method: Method, split: Split) -> float:
+    """Floating-point operations of one image in a training step, forward and backward."""
+    trial = copy.deepcopy(method)
+    loader = make_loader(split.take([0, 0], split.name), trial, 0)
+    batch = loader.collate_fn([loader.dataset[(0, i)] for i in (0, 1)]).batch
+    with FlopCounterMode(display=False) as counter:
+        trial.losses(prepare(batch, trial, 0), 0)["loss"].backward()
+    return counter.get_total_flops() / 2
+
+
+def online(tasks: str, method: Method, data: Path | None) -> dict[str, float]:
+    """Headline metrics of ``tasks`` for the backbone as it is now."""
+    score = registry.attribute("bench.engine:score_backbone")
+    return dict(score(method.backbone(), input_spec(method), tasks, data))
+
+
+def input_spec(method: Method) -> InputSpec:
+    """What images the trained backbone wants to see."""
+    size = max(spec.size_px for spec in method.view_specs())
+    crop_pct = method.plan.recipe.crop_pct
+    return InputSpec.of_size(size) if crop_pct is None else InputSpec(size, crop_pct=crop_pct)
+
+
+def write_product(
+    folder: RunFolder, spec: Spec, method: Method, plan: Plan, split: Split, flops: float
+) -> None:
+    """Write ``checkpoint/``: the evaluated backbone, everything else, and where they come from."""
+    views, recipe, epochs = method.view_specs(), plan.recipe, plan.epoch(plan.steps)
+    seen = plan.steps * recipe.batch_size
+    pretrain = {
+        "dataset": spec.dataset_text,
+        "manifest": split.manifest,
+        "images": len(split),
+        "epochs": epochs,
+        "effective_epochs": epochs * effective_epoch_factor(views),
+        "views_seen": seen * len(views),
+        "steps": plan.steps,
+        "flops": flops * seen,
+        "seed": recipe.seed,
+        "recipe": asdict(recipe),
+    }
+    meta = {
+        "name": folder.root.resolve().name,
+        "arch": recipe.arch,
+        "method": spec.name,
+        "input": input_spec(method).to_json(),
+        "eval_branch": method.eval_branch,
+        "pos_interp": method.pos_interp,
+        "pretrain": pretrain,
+    }
+    write_checkpoint(folder.checkpoint, method.backbone(), method.state_dict(), meta)
+
+
+@contextmanager
+def stop_requests() -> Iterator[Callable[[], bool]]:
+    """Within, SIGINT and SIGTERM only make the yielded function return True; a second one kills."""
+    asked: list[int] = []
+
+    def note(number: int, _: Any) -> None:
+        if asked:
+            raise KeyboardInterrupt
+        asked.append(number)
+        say("stopping after this step, with the state saved")
+
+    try:
+        before = {s: signal.signal(s, note) for s in (signal.SIGINT, signal.SIGTERM)}
+    except ValueError:  # not the main thread: leave signals alone
+        yield lambda: False
+        return
+    try:
+        yield lambda: bool(asked)
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)

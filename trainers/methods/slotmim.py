@@ -1,0 +1,301 @@
+"""SlotMIM: patch distillation on few prototypes, within and across views, and slot contrast."""
+
+from dataclasses import dataclass
+from typing import Literal, NamedTuple
+
+import torch
+from timm.models.vision_transformer import VisionTransformer
+from torch import Tensor, nn
+from torchvision.ops import roi_align
+
+from bench.vit import build_vit
+from trainers.blocks.geometry import overlap_boxes
+from trainers.blocks.heads import mlp_head
+from trainers.blocks.losses import info_nce, soft_ce
+from trainers.blocks.masks import BlockwiseMask
+from trainers.blocks.photometric import preset
+from trainers.blocks.prototypes import Prototypes
+from trainers.blocks.schedules import cosine, linear_warmup
+from trainers.blocks.targets import Centre, sinkhorn
+from trainers.blocks.teacher import MomentumTeacher
+from trainers.blocks.views import Batch, ViewSpec
+from trainers.blocks.vit import TokenViT, init_linear, set_sincos_positions
+from trainers.method import Method
+from trainers.recipe import Plan, Recipe
+
+
+@dataclass(frozen=True, kw_only=True)
+class SlotMIMRecipe(Recipe):
+    """Wen et al., "SlotMIM" (2024): ViT-B on 241K images; where paper and code disagree see each
+    field.
+
+    Attributes:
+        prototypes: number of prototypes K (512 for COCO and COCO+, 1024 elsewhere).
+        head_layers: linear layers of the projector.
+        head_hidden: hidden width of projector and predictor (paper 4096, code 2048).
+        head_dim: width of projected tokens and slots.
+        predictor_layers: linear layers of the predictor (paper 3, code 2).
+        area: area range of both crops.
+        min_overlap: least share of the second crop inside the first.
+        mask_ratio: centre of the student's mask ratio; 0 shows the student clean views.
+        mask_spread: half-width of the mask ratio.
+        within_weight: of the masked loss between the same view of student and teacher; 0 turns it
+            off.
+        cross_weight: of the loss between aligned positions of different views; 0 turns it off.
+        slot_weight: of the slot contrast (paper 1; the code's value is 0.5); 0 turns it off.
+        two_tau: whether the contrast is multiplied by 2 * tau, as MoCo v3 and the code do.
+        slot_pool_temp: temperature of the student's pooling: the ``teacher``'s (code) or its own
+            (paper).
+        slot_temp: tau of the contrast.
+        targets: ``centre`` or ``sinkhorn`` (Table 5c).
+        student_temp: temperature of the student.
+        teacher_temp: temperature of the teacher after its warm-up.
+        teacher_temp_start: temperature of the teacher at the start.
+        teacher_temp_epochs: epochs of that warm-up.
+        momentum: of the teacher at the start; a cosine takes it to 1.
+        centre_momentum: of the centre of the teacher's scores.
+        freeze_prototype_epochs: epochs in which the prototypes do not move.
+        blur_sigma: largest standard deviation of the Gaussian blur in pixels.
+    """
+
+    epochs: float = 800.0
+    lr: float = 1.5e-4
+    min_lr: float = 2e-6
+    weight_decay_end: float | None = 0.4
+    clip: float = 0.3
+    drop_path: float = 0.1
+    prototypes: int = 512
+    head_layers: int = 3
+    head_hidden: int = 4096
+    head_dim: int = 256
+    predictor_layers: int = 3
+    area: tuple[float, float] = (0.08, 1.0)
+    min_overlap: float = 0.01
+    mask_ratio: float = 0.3
+    mask_spread: float = 0.2
+    within_weight: float = 0.5
+    cross_weight: float = 0.5
+    slot_weight: float = 1.0
+    two_tau: bool = True
+    slot_pool_temp: Literal["teacher", "student"] = "teacher"
+    slot_temp: float = 0.2
+    targets: Literal["centre", "sinkhorn"] = "centre"
+    student_temp: float = 0.1
+    teacher_temp: float = 0.07
+    teacher_temp_start: float = 0.04
+    teacher_temp_epochs: float = 50.0
+    momentum: float = 0.996
+    centre_momentum: float = 0.9
+    freeze_prototype_epochs: float = 3.0
+    blur_sigma: float = 2.0
+
+
+class Branch(NamedTuple):
+    """What one network says of one view."""
+
+    scores: Tensor  # (b, n, K) cosine of each patch with each prototype, float32
+    slots: Tensor  # (b, K, d) projected tokens pooled by prototype
+    active: Tensor  # (b, K) bool: the prototype is the best of at least one patch
+
+
+class SlotMIM(Method):
+    """Slots by few prototypes.
+
+    ``L = w_within CE(same view, masked) + w_cross CE(other view, aligned) + w_slot 2 tau
+    InfoNCE(slots)``, each bracket averaged over both directions; the class token receives no loss.
+    """
+
+    recipe = SlotMIMRecipe
+    presets = {
+        "code": {"head_hidden": 2048, "predictor_layers": 2, "slot_weight": 0.5},
+        "paper": {
+            "two_tau": False,
+            "slot_pool_temp": "student",
+            "weight_decay": 0.05,
+            "weight_decay_end": None,
+        },
+        "small": {
+            "batch_size": 128,
+            "prototypes": 64,
+            "head_hidden": 256,
+            "head_dim": 64,
+            "predictor_layers": 2,
+            "lr": 1e-3,
+            "warmup_epochs": 2.0,
+            "teacher_temp_epochs": 0.0,
+            "momentum": 0.99,
+            "clip": 3.0,
+            "freeze_prototype_epochs": 1.0,
+            "drop_path": 0.0,
+            "blur_sigma": 0.5,
+        },
+    }
+    eval_branch = "teacher"
+
+    def __init__(self, plan: Plan) -> None:
+        super().__init__(plan)
+        self.r = r = plan.recipe
+        assert isinstance(r, SlotMIMRecipe)
+        vit = build_vit(r.arch, drop_path_rate=r.drop_path)
+        vit.apply(init_linear)
+        set_sincos_positions(vit, frozen=False)
+        encoder = TokenViT(vit, mask_token=True)
+        self.student = nn.ModuleDict(
+            {
+                "encoder": encoder,
+                "projector": mlp_head(encoder.embed_dim, r.head_hidden, r.head_dim, r.head_layers),
+                "prototypes": Prototypes(r.head_dim, r.prototypes),
+            }
+        )
+        self.teacher = MomentumTeacher(self.student)
+        self.predictor = mlp_head(r.head_dim, r.head_hidden, r.head_dim, r.predictor_layers)
+        self.centre = Centre(r.prototypes, r.centre_momentum)
+
+    def view_specs(self) -> tuple[ViewSpec, ...]:
+        r, encoder = self.r, self.student["encoder"]
+        size, grid = encoder.grid * encoder.patch_size, encoder.grid
+        mask = (
+            BlockwiseMask(grid, grid, (r.mask_ratio,), (r.mask_spread,)) if r.mask_ratio else None
+        )
+        return (
+            ViewSpec(size, r.area, photometric=preset("byol_a", r.blur_sigma), mask=mask),
+            ViewSpec(
+                size,
+                r.area,
+                photometric=preset("byol_b", r.blur_sigma),
+                mask=mask,
+                overlaps=(0,),
+                min_overlap=r.min_overlap,
+            ),
+        )
+
+    def losses(self, batch: Batch, step: int) -> dict[str, Tensor]:
+        r, temp = self.r, self.teacher_temp(step)
+        pool_temp = temp if r.slot_pool_temp == "teacher" else r.student_temp
+        student = self.look(self.student, batch.images, batch.masks, pool_temp)
+        with torch.no_grad():
+            teacher = self.look(self.teacher.model, batch.images, [None, None], temp)
+            self.centre.observe(torch.cat([view.scores for view in teacher]))
+        out: dict[str, Tensor] = {}
+        if r.within_weight:
+            pairs = zip(student, teacher, batch.masks, strict=True)
+            out["within"] = mean([self.within(s, t, m, temp) for s, t, m in pairs])
+        if r.cross_weight:
+            out["cross"] = self.cross(student, teacher, batch, temp)
+        if r.slot_weight:
+            out["slot"] = mean(
+                [self.contrast(s, t) for s, t in zip(student, teacher[::-1], strict=True)]
+            )
+        weights = {"within": r.within_weight, "cross": r.cross_weight, "slot": r.slot_weight}
+        active = mean([view.active.sum(1).float().mean() for view in teacher])
+        total = torch.stack([weights[name] * part for name, part in out.items()]).sum()
+        return {"loss": total, **out, "active_slots": active}
+
+    def look(
+        self, network: nn.ModuleDict, images: list[Tensor], masks: list[Tensor | None], temp: float
+    ) -> list[Branch]:
+        """Scores and slots of each view; both views share a forward pass."""
+        mask = None if masks[0] is None else torch.cat([m for m in masks if m is not None])
+        tokens = network["projector"](network["encoder"](torch.cat(images), mask=mask).patches)
+        scores = network["prototypes"](tokens).float()  # (2b, n, K)
+        share = (scores / temp).softmax(-1) + 1e-12
+        share = share / share.sum(1, keepdim=True)  # each slot's weights over positions sum to 1
+        slots = torch.einsum("bnk,bnd->bkd", share.to(tokens.dtype), tokens)
+        active = torch.zeros_like(scores[:, 0], dtype=torch.bool)
+        active.scatter_(1, scores.argmax(-1), True)
+        chunks = zip(scores.chunk(2), slots.chunk(2), active.chunk(2), strict=True)
+        return [Branch(*chunk) for chunk in chunks]
+
+    def within(self, student: Branch, teacher: Branch, mask: Tensor | None, temp: float) -> Tensor:
+        """Masked patches of the student against the same of the teacher, mean over the batch."""
+        if mask is None:
+            mask = torch.ones_like(student.scores[..., 0], dtype=torch.bool)
+        error = soft_ce(
+            student.scores[mask] / self.r.student_temp, self.target(teacher.scores[mask], temp)
+        )
+        return error.sum() / mask.sum().clamp_min(1)
+
+    def cross(
+        self, student: list[Branch], teacher: list[Branch], batch: Batch, temp: float
+    ) -> Tensor:
+        """Student against teacher of the other view, at positions aligned over the overlap."""
+        boxes = batch.boxes
+        one, two, valid = overlap_boxes(
+            boxes[:, 0], boxes[:, 1], batch.flips[:, 0], batch.flips[:, 1]
+        )
+        frames = zip((one, two), batch.flips.unbind(1), strict=True)
+        aligned = [
+            (align(s.scores, box, flip), align(t.scores, box, flip))
+            for s, t, (box, flip) in zip(student, teacher, frames, strict=True)
+        ]
+        terms = []
+        for (s, _), (_, t) in zip(aligned, aligned[::-1], strict=True):
+            # Crops without common pixels have nothing to align: they take no part.
+            error = soft_ce(s[valid] / self.r.student_temp, self.target(t[valid], temp))
+            terms.append(error.sum() / (valid.sum() * s.shape[1]).clamp_min(1))
+        return mean(terms)
+
+    def contrast(self, student: Branch, teacher: Branch) -> Tensor:
+        """Slots active in both views of an image attract; all active teacher slots repel."""
+        both = (student.active & teacher.active).flatten()
+        keys = teacher.active.flatten()
+        queries = self.predictor(student.slots.flatten(0, 1)[both])
+        positives = keys.cumsum(0)[both] - 1  # place of each positive among the active keys
+        loss = info_nce(
+            queries, teacher.slots.flatten(0, 1)[keys], self.r.slot_temp, positives=positives
+        )
+        return loss * (2 * self.r.slot_temp if self.r.two_tau else 1.0)
+
+    def target(self, scores: Tensor, temp: float) -> Tensor:
+        """Teacher scores (..., K) as probabilities."""
+        if self.r.targets == "centre":
+            return self.centre.probabilities(scores, temp)
+        return sinkhorn(scores.flatten(0, -2), temp).view_as(scores)
+
+    def teacher_temp(self, step: int) -> float:
+        """Teacher temperature; it changes once an epoch, as in the official code."""
+        r = self.r
+        return linear_warmup(
+            int(self.plan.epoch(step)),
+            r.teacher_temp_start,
+            r.teacher_temp,
+            max(r.teacher_temp_epochs - 1, 0),
+        )
+
+    def frozen(self, step: int) -> list[nn.Parameter]:
+        early = self.plan.epoch(step) < self.r.freeze_prototype_epochs
+        return list(self.student["prototypes"].parameters()) if early else []
+
+    def after_step(self, step: int) -> None:
+        # The code updates before the teacher looks, which is after the step but one index later.
+        self.centre.update()
+        momentum = cosine(step + 1, self.r.momentum, 1.0, self.plan.steps)
+        self.teacher.update(self.student, momentum)
+
+    def backbone(self) -> VisionTransformer:
+        return self.teacher.model["encoder"].vit
+
+
+def align(scores: Tensor, boxes: Tensor, flipped: Tensor) -> Tensor:
+    """Score maps resampled over a box of the crop and turned back where the crop was mirrored.
+
+    Args:
+        scores: (b, n, K) on a square grid.
+        boxes: (b, 4) in fractions of the crop as seen.
+        flipped: (b,) bool.
+
+    Returns:
+        (b, n, K) on the same grid, covering the box.
+    """
+    b, n, k = scores.shape
+    grid = int(n**0.5)
+    maps = scores.transpose(1, 2).reshape(b, k, grid, grid)
+    rois = torch.cat((torch.arange(b, device=boxes.device)[:, None].to(boxes), boxes * grid), 1)
+    maps = roi_align(maps, rois, (grid, grid), aligned=True)
+    maps = torch.where(flipped[:, None, None, None], maps.flip(-1), maps)
+    return maps.flatten(2).transpose(1, 2)
+
+
+def mean(terms: list[Tensor]) -> Tensor:
+    """Mean of scalars."""
+    return torch.stack(terms).mean()

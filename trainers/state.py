@@ -1,0 +1,127 @@
+"""Run folders: what a resume needs, written so that a kill leaves the old state or the new one."""
+
+import errno
+import json
+import os
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from bench.errors import TrainingError
+
+KEPT_STATES = 2
+
+
+def write_json(path: Path, value: Any) -> None:
+    """Write ``value`` to ``path`` in one step."""
+    part = path.with_name(path.name + ".part")
+    with part.open("w", encoding="utf-8") as file:
+        json.dump(value, file, indent=2, sort_keys=True)
+        file.flush()
+        os.fsync(file.fileno())
+    part.replace(path)
+
+
+class RunFolder:
+    """The folder of one training run: ``config.json``, ``metrics.jsonl``, ``state/``,
+    ``checkpoint/``.
+
+    Args:
+        root: the folder; created when missing.
+    """
+
+    def __init__(self, root: Path) -> None:
+        self.root = root
+        self.metrics = root / "metrics.jsonl"
+        self.checkpoint = root / "checkpoint"
+
+    def config(self) -> dict[str, Any] | None:
+        """The stored configuration, or None for a folder without a run."""
+        path = self.root / "config.json"
+        return json.loads(path.read_text(encoding="utf-8")) if path.exists() else None
+
+    def start(self, config: Mapping[str, Any]) -> None:
+        """Begin a run here."""
+        (self.root / "state").mkdir(parents=True, exist_ok=True)
+        write_json(self.root / "config.json", config)
+        self.metrics.touch()
+
+    def states(self) -> list[Path]:
+        """Whole saved states, newest last."""
+        return sorted((self.root / "state").glob("step-*.pt"))
+
+    def save(self, step: int, state: Mapping[str, Any]) -> None:
+        """Save the state after ``step`` optimiser steps; older ones but one are removed.
+
+        Raises:
+            TrainingError: the disk is full; what was saved before is untouched.
+        """
+        path = self.root / "state" / f"step-{step:09d}.pt"
+        part = path.with_suffix(".part")
+        try:
+            with part.open("wb") as file:
+                torch.save(dict(state), file)
+                file.flush()
+                os.fsync(file.fileno())
+            part.replace(path)
+        except (OSError, RuntimeError) as error:
+            part.unlink(missing_ok=True)
+            full = isinstance(error, OSError) and error.errno == errno.ENOSPC
+            reason = "the disk is full" if full else str(error).splitlines()[0]
+            last = self.states()[-1].stem if self.states() else "none"
+            raise TrainingError(
+                f"the state after step {step} could not be saved in {path.parent}: {reason}; the "
+                f"last saved state is {last}: free some space and run again with --resume"
+            ) from error
+        for old in self.states()[:-KEPT_STATES]:
+            old.unlink()
+
+    def load(self) -> dict[str, Any]:
+        """The newest state that can be read; a torn file is passed over."""
+        for path in reversed(self.states()):
+            try:
+                return dict(torch.load(path, map_location="cpu", weights_only=True))
+            except Exception:
+                continue
+        return {}
+
+
+class MetricsLog:
+    """``metrics.jsonl``: one line a record, whole lines only; TensorBoard on request.
+
+    Args:
+        folder: the run.
+        step: records of later steps, left by a killed run, are dropped.
+        tensorboard: whether scalars go to ``tensorboard/`` too.
+    """
+
+    def __init__(self, folder: RunFolder, step: int, tensorboard: bool) -> None:
+        lines = folder.metrics.read_text(encoding="utf-8").splitlines(keepends=True)
+        kept = [line for line in lines if line.endswith("\n") and json.loads(line)["step"] <= step]
+        if len(kept) != len(lines):
+            part = folder.metrics.with_suffix(".part")
+            part.write_text("".join(kept), encoding="utf-8")
+            part.replace(folder.metrics)
+        self._file = folder.metrics.open("a", encoding="utf-8")
+        self._board = None
+        if tensorboard:
+            from torch.utils.tensorboard import SummaryWriter
+
+            self._board = SummaryWriter(str(folder.root / "tensorboard"), purge_step=step)
+
+    def write(self, step: int, values: Mapping[str, Any]) -> None:
+        """Append a record; it is in the file when this returns."""
+        self._file.write(json.dumps({"step": step, **values}) + "\n")
+        self._file.flush()
+        if self._board is not None:
+            for name, value in values.items():
+                if isinstance(value, float):
+                    self._board.add_scalar(name, value, step)
+
+    def close(self) -> None:
+        """Close the files."""
+        self._file.close()
+        if self._board is not None:
+            self._board.close()
