@@ -121,8 +121,8 @@ def test_specs_name_what_exists(line: str) -> None:
         if kind == "task":
             bind(found, options)
             continue
-        preset = options.pop("preset", None)
-        assert preset is None or preset in found.presets
+        presets = options.pop("preset", "").split(":")
+        assert set(filter(None, presets)) <= found.presets.keys()
         assert options.keys() <= {field.name for field in dataclasses.fields(found.recipe)}
 
 
