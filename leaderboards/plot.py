@@ -1,0 +1,180 @@
+"""Draws a curve with matplotlib: log x axis, error bars, fitted laws, readable at README size."""
+
+import warnings
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from matplotlib import rc_context
+from matplotlib.artist import Artist
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
+from matplotlib.patches import Patch
+from matplotlib.ticker import FixedLocator, FuncFormatter, LogLocator, NullLocator
+
+from leaderboards.power_law import FARTHEST, PowerLaw
+from leaderboards.series import Curve, Series
+
+# Okabe and Ito's colours, told apart by colour-blind readers; yellow is left out (pale on white),
+# and every series has a marker of its own besides.
+COLOURS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9", "#000000")
+MARKERS = ("o", "s", "^", "D", "v", "<", ">")
+GREY = "#5f6368"
+
+STYLE: Any = {
+    "font.family": "DejaVu Sans",  # ships with matplotlib: the same picture on every machine
+    "font.size": 11,
+    "axes.spines.top": False,
+    "axes.spines.right": False,
+    "axes.edgecolor": GREY,
+    "axes.linewidth": 0.8,
+    "xtick.color": GREY,
+    "ytick.color": GREY,
+    "xtick.labelcolor": "black",
+    "ytick.labelcolor": "black",
+    "svg.hashsalt": "sslbench",  # with no date, the same curve gives the same bytes
+    "svg.fonttype": "path",
+}
+
+
+def draw(curve: Curve, png: Path, svg: Path) -> None:
+    """Writes the picture twice: 1,440 pixels wide as PNG, and as SVG."""
+    with rc_context(STYLE), warnings.catch_warnings():
+        # A name in a script that the font lacks is drawn as boxes; that must not stop a run.
+        warnings.filterwarnings("ignore", message="Glyph .* missing from font")
+        figure = picture(curve)
+        figure.savefig(png, dpi=200, metadata={"Software": None})
+        figure.savefig(svg, metadata={"Date": None, "Creator": "sslbench"})
+
+
+def picture(curve: Curve) -> Figure:
+    """The figure of a curve, 7.2 inches wide, as high as its legend needs."""
+    entries = len(curve.series) + (curve.baseline is not None)
+    figure = Figure(figsize=(7.2, 4.7 + 0.23 * entries))
+    figure.set_layout_engine("constrained", w_pad=0.1, h_pad=0.1)  # inches of air at the edges
+    axes = figure.add_subplot()
+    axes.set_xscale("log")
+    handles: list[Artist] = []
+    labels = []
+    for index, series in enumerate(curve.series):
+        colour, marker = COLOURS[index % len(COLOURS)], MARKERS[index % len(MARKERS)]
+        handles.append(_series(axes, curve, series, colour, marker))
+        labels.append(_label(series))
+    if curve.baseline is not None:
+        handles.append(_baseline(axes, curve))
+        labels.append("random weights")
+    _axes(axes, curve)
+    law = r"error$(n) = c + b\,n^{-a}$, with $c = 0$ where not given"
+    # Below the axes a long legend hides no point; the footnote ends it, so that nothing overlaps.
+    legend = figure.legend(
+        [*handles, Line2D([], [], linestyle="none")],
+        [*labels, _footnote(curve)],
+        title=law if any(series.law for series in curve.series) else None,
+        loc="outside lower left",
+        alignment="left",
+        frameon=False,
+        fontsize=10.5,
+        title_fontsize=10.5,
+    )
+    legend.get_texts()[-1].set(fontsize=8.5, color=GREY)
+    return figure
+
+
+def _series(axes: Axes, curve: Curve, series: Series, colour: str, marker: str) -> Line2D:
+    scale = _scale(curve)
+    x = np.array([point for point, _ in series.points])
+    y = np.array([cell.value for _, cell in series.points]) * scale
+    bands = np.array([cell.band for _, cell in series.points]).T * scale  # (2, p)
+    axes.errorbar(
+        x,
+        y,
+        yerr=np.abs(bands - y),
+        fmt=marker,
+        color=colour,
+        markersize=7,
+        markeredgecolor="white",
+        elinewidth=1.4,
+        capsize=3,
+        zorder=3,
+    )
+    if series.law is None:
+        axes.plot(x, y, color=colour, linewidth=1.2, linestyle=":", zorder=2)
+    else:
+        _law(axes, curve, series.law, colour)
+    return Line2D([], [], color=colour, marker=marker, markersize=7, markeredgecolor="white")
+
+
+def _law(axes: Axes, curve: Curve, law: PowerLaw, colour: str) -> None:
+    """Solid within the data, dashed to twice the largest size, nothing beyond."""
+    within = np.geomspace(law.smallest, law.largest, 100)
+    beyond = np.geomspace(law.largest, law.largest * FARTHEST * (1 - 1e-9), 20)
+    for sizes, style in ((within, "-"), (beyond, (0, (3, 2)))):
+        error = law.error(sizes)
+        score = error if curve.column.lower_is_better else 1 - error
+        axes.plot(sizes, score * _scale(curve), color=colour, linestyle=style, linewidth=1.8)
+
+
+def _baseline(axes: Axes, curve: Curve) -> Patch:
+    assert curve.baseline is not None
+    low, high = (end * _scale(curve) for end in curve.baseline.band)
+    axes.axhspan(low, high, color=GREY, alpha=0.18, linewidth=0, zorder=0)
+    axes.axhline(curve.baseline.value * _scale(curve), color=GREY, linewidth=1, zorder=1)
+    return Patch(facecolor=GREY, alpha=0.35)
+
+
+def _axes(axes: Axes, curve: Curve) -> None:
+    column = curve.column
+    sizes = sorted({x for series in curve.series for x, _ in series.points})
+    apart = np.diff(np.log(sizes)) / np.log(sizes[-1] / sizes[0])
+    fits = len(sizes) <= 8 and apart.min() > 0.08  # else the numbers would touch
+    decades = np.log10(sizes[-1] / sizes[0])
+    steps = (1, 2, 5) if decades <= 2 else (1, 3) if decades <= 3.5 else (1,)
+    axes.xaxis.set_major_locator(FixedLocator(sizes) if fits else LogLocator(subs=steps))
+    axes.xaxis.set_minor_locator(NullLocator())
+    axes.xaxis.set_major_formatter(FuncFormatter(lambda x, _: quantity(x)))
+    axes.grid(axis="y", color="#e4e6e8", linewidth=0.8)
+    axes.set_axisbelow(True)
+    axes.set_xlabel(f"{curve.x_label} (log scale)")
+    axes.set_ylabel(_plain(f"{column.task} {column.unit.replace(' %', ' (%)')}"))
+    title = f"{column.task} on {column.dataset}" + (f", {column.options}" * bool(column.options))
+    axes.set_title(_plain(_shorter(title)), loc="left", fontsize=11.5, fontweight="bold", pad=10)
+
+
+def quantity(value: float) -> str:
+    """A count as an axis shows it: 500, 2,000, 50k, 1.28M, 2.4B."""
+    for unit, name in ((1e9, "B"), (1e6, "M"), (1e4, "k")):
+        if value >= unit:
+            step = 1e3 if name == "k" else unit
+            return (
+                f"{value / step:.3g}{name}" if value / step < 1000 else f"{value / step:.0f}{name}"
+            )
+    return f"{value:,.0f}" if value >= 10 or value == int(value) else f"{value:g}"
+
+
+def _label(series: Series) -> str:
+    law = "" if series.law is None else f":  {series.law}"
+    return f"{_plain(_shorter(series.label, 48))}{law}"
+
+
+def _footnote(curve: Curve) -> str:
+    several = any(cell.seeds > 1 for series in curve.series for _, cell in series.points)
+    notes = ["bars: 95 % interval" + (" and range of seeds" if several else "")]
+    if any(series.law for series in curve.series):
+        notes.append(f"±: standard error; dashed: the law up to {FARTHEST:g}x further")
+    if curve.column.mini:
+        return "; ".join(notes) + "\nthe mini benchmark is one of the harness, not of the methods"
+    return "; ".join(notes)
+
+
+def _scale(curve: Curve) -> float:
+    return 100.0 if curve.column.percent else 1.0
+
+
+def _plain(text: str) -> str:
+    # A dollar sign would start a formula.
+    return " ".join(text.split()).replace("$", r"\$")
+
+
+def _shorter(text: str, length: int = 80) -> str:
+    return text if len(text) <= length else text[: length - 1] + "…"

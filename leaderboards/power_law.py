@@ -1,0 +1,186 @@
+"""How an error rate falls with the amount of data: `err(n) = c + b * n**-a`, with uncertainty."""
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from bench.errors import SSLBenchError
+
+FARTHEST = 2.0  # a law is never read further out than this factor beyond its data
+FLOOR_SIGMAS = 2.0  # a floor `c` nearer to zero than this many standard errors is none
+_Z95 = 1.959964  # half the width of a 95 % interval in standard deviations
+
+Floats = NDArray[np.float64]
+
+
+@dataclass(frozen=True)
+class PowerLaw:
+    """`err(n) = c + b * n**-a`, fitted on sizes from `smallest` to `largest`.
+
+    `a_stderr`, `b_stderr`, `c_stderr` are standard errors (None where the data cannot tell: no
+    intervals and no more points than coefficients; `c` fixed at zero has none). `distinct` counts
+    the different sizes.
+    """
+
+    a: float
+    b: float
+    c: float
+    a_stderr: float | None
+    b_stderr: float | None
+    c_stderr: float | None
+    distinct: int
+    smallest: float
+    largest: float
+
+    def error(self, size: ArrayLike) -> Floats:
+        """The error rate at `size` (any shape).
+
+        Raises:
+            SSLBenchError: a size is more than `FARTHEST` times beyond the fitted range.
+        """
+        n = np.asarray(size, dtype=np.float64)
+        if n.size and (n.max() > FARTHEST * self.largest or n.min() < self.smallest / FARTHEST):
+            raise SSLBenchError(
+                f"the law was fitted on {self.smallest:g} to {self.largest:g} and is not read more "
+                f"than {FARTHEST:g}x beyond: measure a point nearer to {n.max():g}"
+            )
+        return self.c + self.b * n**-self.a
+
+    def __str__(self) -> str:
+        """`a = 0.104 ± 0.012, b = 1.92 ± 0.13`, with `c` where it was fitted."""
+        fitted = [("a", self.a, self.a_stderr), ("b", self.b, self.b_stderr)]
+        fitted += [("c", self.c, self.c_stderr)] if self.c_stderr is not None else []
+        return ", ".join(f"{name} = {_rounded(value, spread)}" for name, value, spread in fitted)
+
+
+def _rounded(value: float, spread: float | None) -> str:
+    """`0.104 ± 0.012`: both to two digits of the spread, or three digits without one."""
+    if spread is None or spread <= 0:
+        return f"{value:.3g}"
+    decimals = max(0, 1 - math.floor(math.log10(spread)))
+    return f"{value:.{decimals}f} ± {spread:.{decimals}f}"
+
+
+def fit_power_law(
+    sizes: Sequence[float],
+    errors: Sequence[float],
+    low: Sequence[float | None] | None = None,
+    high: Sequence[float | None] | None = None,
+) -> PowerLaw:
+    """The law through the points, weighted by their 95 % intervals where all points have one.
+
+    With three distinct sizes or fewer, `c = 0` and the fit is weighted least squares of
+    `log(err)` on `log(n)`. With more, `c` in [0, smallest error) is fitted too, and kept when it is
+    `FLOOR_SIGMAS` standard errors above zero; else it would only blur the exponent, and the law
+    with `c = 0` is returned. Standard errors come from
+    the intervals and are widened by `sqrt(chi2 / dof)` where the points scatter more than that.
+
+    Raises:
+        SSLBenchError: fewer than two distinct sizes, or an error rate that is not above zero.
+    """
+    n = np.asarray(sizes, dtype=np.float64)  # (p,)
+    e = np.asarray(errors, dtype=np.float64)  # (p,)
+    distinct = len(np.unique(n))
+    if distinct < 2:
+        raise SSLBenchError(f"a law needs two sizes or more, found {distinct}: add another size")
+    if not (np.isfinite(e).all() and (e > 0).all() and (n > 0).all()):
+        raise SSLBenchError(
+            "a power law needs sizes and error rates above zero: leave out the rest"
+        )
+    sigma = _sigma(e, low, high)
+    law = _log_log(n, e, sigma, distinct)
+    if distinct > 3 and law.a > 0:
+        return _with_floor(n, e, sigma, law) or law
+    return law
+
+
+def _sigma(
+    e: Floats, low: Sequence[float | None] | None, high: Sequence[float | None] | None
+) -> Floats | None:
+    """Standard deviations of the error rates (p,), or None unless every point has an interval."""
+    if low is None or high is None or any(end is None for end in [*low, *high]):
+        return None
+    width = np.abs(np.asarray(high, dtype=np.float64) - np.asarray(low, dtype=np.float64))
+    return width / (2 * _Z95) if (width > 0).all() else None
+
+
+def _log_log(n: Floats, e: Floats, sigma: Floats | None, distinct: int) -> PowerLaw:
+    design = np.stack([np.ones_like(n), -np.log(n)], axis=1)  # (p, 2): log b, a
+    weight = np.ones_like(e) if sigma is None else e / sigma  # 1 / sd of log(err)
+    (log_b, a), covariance = _least_squares(design, np.log(e), weight, known=sigma is not None)
+    b = math.exp(log_b)
+    return PowerLaw(
+        a=float(a),
+        b=b,
+        c=0.0,
+        a_stderr=None if covariance is None else math.sqrt(covariance[1, 1]),
+        b_stderr=None if covariance is None else b * math.sqrt(covariance[0, 0]),
+        c_stderr=None,
+        distinct=distinct,
+        smallest=float(n.min()),
+        largest=float(n.max()),
+    )
+
+
+def _least_squares(
+    design: Floats, target: Floats, weight: Floats, known: bool
+) -> tuple[Floats, Floats | None]:
+    """Weighted coefficients (k,) and their covariance (k, k); `known`: weights are 1 / sigma."""
+    x, y = design * weight[:, None], target * weight
+    coefficients: Floats = np.linalg.lstsq(x, y, rcond=None)[0].astype(np.float64)
+    freedom = len(y) - x.shape[1]
+    scatter = float(np.sum((y - x @ coefficients) ** 2)) / freedom if freedom > 0 else None
+    if scatter is None and not known:
+        return coefficients, None
+    scale = max(scatter or 0.0, 1.0) if known else scatter
+    assert scale is not None
+    covariance: Floats = np.linalg.inv(x.T @ x) * scale
+    return coefficients, covariance
+
+
+def _with_floor(n: Floats, e: Floats, sigma: Floats | None, start: PowerLaw) -> PowerLaw | None:
+    """The law with `c > 0`, or None when the data do not tell `c` from zero."""
+    from scipy.optimize import least_squares  # 0.2 s that boards and short curves need not pay
+
+    scale = np.ones_like(e) if sigma is None else sigma
+    middle = float(np.exp(np.log(n).mean()))  # sizes around 1 keep the problem well conditioned
+    ceiling = float(e.min())
+
+    def residual(p: Floats) -> Floats:
+        log_b, a, c = p
+        return np.asarray((c + np.exp(log_b) * (n / middle) ** -a - e) / scale)
+
+    fits = []
+    for share in (0.05, 0.35, 0.65, 0.9):  # several starts: the floor has local minima
+        first = [math.log(e.mean() * (1 - share)), start.a / (1 - share), share * ceiling]
+        bounds = ([-np.inf, 0.0, 0.0], [np.inf, np.inf, ceiling])
+        fits.append(least_squares(residual, first, bounds=bounds, x_scale="jac"))
+    best = min(fits, key=lambda fit: fit.cost)
+    log_b, a, c = (float(value) for value in best.x)
+    if not 1e-3 * ceiling < c < (1 - 1e-3) * ceiling or a < 1e-6:
+        return None
+    information = best.jac.T @ best.jac  # (3, 3)
+    freedom = len(e) - 3  # at least one: there are four sizes or more
+    if np.linalg.matrix_rank(information) < 3:
+        return None
+    chi2 = 2 * best.cost / freedom
+    covariance = np.linalg.inv(information) * (chi2 if sigma is None else max(chi2, 1.0))
+    if c < FLOOR_SIGMAS * math.sqrt(covariance[2, 2]):
+        return None
+    # b = exp(log_b) * middle**a, so its error carries that of a.
+    gradient = np.array([1.0, math.log(middle), 0.0])
+    b = math.exp(log_b) * middle**a
+    return PowerLaw(
+        a=a,
+        b=b,
+        c=c,
+        a_stderr=math.sqrt(covariance[1, 1]),
+        b_stderr=b * math.sqrt(gradient @ covariance @ gradient),
+        c_stderr=math.sqrt(covariance[2, 2]),
+        distinct=start.distinct,
+        smallest=start.smallest,
+        largest=start.largest,
+    )
