@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import warnings
 from pathlib import Path
 
 import numpy as np
@@ -13,6 +14,10 @@ from bench.errors import DataError
 #: Twice PIL's warning threshold: where PIL itself raises DecompressionBombError. Stated here
 #: because imported libraries may switch PIL's own check off for the whole process.
 MAX_PIXELS = 178_956_970
+
+# PIL warns from half the limit on, of what is then read all the same. Once for the process:
+# `warnings.catch_warnings` around each image would not be safe in threads.
+warnings.filterwarnings("ignore", category=Image.DecompressionBombWarning)
 
 
 def decode(source: bytes | str | Path, name: str = "") -> Image.Image:

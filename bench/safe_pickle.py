@@ -66,7 +66,8 @@ class _PlainArray(np.ndarray[Any, Any]):
         if not isinstance(kind, _PlainDtype) or not isinstance(raw, bytes):
             raise pickle.UnpicklingError("an array of objects is not plain data")
         # numpy compares the byte count with shape and type
-        super().__setstate__((1, shape, kind.dtype, np.bool(fortran), raw))
+        state = (1, shape, kind.dtype, bool(fortran), raw)
+        super().__setstate__(state)  # type: ignore[arg-type]  # the stub wants a numpy bool
 
 
 def _new_array(*_: object) -> _PlainArray:

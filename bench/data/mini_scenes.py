@@ -16,10 +16,12 @@ class MiniScenes(Dataset):
 
     title: ClassVar[str] = "mini scenes"
     folders: ClassVar[tuple[str, ...]] = ("mini_scenes",)
+    splits: ClassVar[tuple[str, ...]] = ("train", "val", "unlabeled")
     tree: ClassVar[str] = """
         mini_scenes/            written by: sslbench mini DIR
           train2017/*
           val2017/*
+          unlabeled2017/*
           annotations/{instances,captions}_{train,val}2017.json
     """
 
