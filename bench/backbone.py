@@ -132,6 +132,13 @@ class Backbone(nn.Module):
             return False
         return True
 
+    def signature(self) -> str:
+        """Hash of what the weights do not tell: heads, norms' epsilon, activations, grid."""
+        heads = [getattr(getattr(block, "attn", None), "num_heads", 0) for block in self.vit.blocks]
+        grid = self.vit.patch_embed.grid_size
+        text = f"{self.vit!r} {heads} {grid} {self.vit.no_embed_class}"
+        return hashlib.sha256(text.encode()).hexdigest()
+
     def _walk(self, images: Tensor, taps: Collection[int], keep_input: bool = False) -> _Walk:
         x, grid = self._embed(images)
         kept: dict[int, Tensor] = {}

@@ -1,0 +1,80 @@
+"""The features of one split as tasks read them: recipes as views of stored blocks."""
+
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+import numpy.typing as npt
+
+from bench.errors import DataError, SpecError
+from bench.feature_file import CARD, FEATURES, Matrix, Rows
+from bench.progress import say
+from bench.recipes import blocks_of
+
+if TYPE_CHECKING:
+    from bench.split import Split
+
+
+@dataclass(frozen=True, eq=False)
+class FeatureTable:
+    """Features of one split, rows in its order; images skipped as unreadable are left out."""
+
+    ids: tuple[str, ...]
+    targets: npt.NDArray[np.int64]  # (n,)
+    classes: tuple[str, ...]
+    blocks: tuple[str, ...]
+    skipped: tuple[str, ...]  # one reason for each image left out
+    path: Path
+    _values: Matrix  # (images, blocks * d), memory-mapped
+    _kept: Rows | None = None
+
+    def __len__(self) -> int:
+        return len(self.ids)
+
+    def available(self, recipe: str) -> bool:
+        """Whether the stored blocks make up the recipe (without a CLS token: no `cls`)."""
+        return set(blocks_of(recipe)) <= set(self.blocks)
+
+    def get(self, recipe: str) -> Matrix:
+        """(n, D) float16 of a whole-image recipe; a read-only view where columns are neighbours."""
+        wanted = blocks_of(recipe)
+        if not self.available(recipe):
+            raise SpecError(
+                f"'{recipe}' needs {', '.join(wanted)}, these features have "
+                f"{', '.join(self.blocks)}: choose a recipe of those"
+            )
+        width = self._values.shape[1] // len(self.blocks)
+        values = self._values if self._kept is None else self._values[self._kept]
+        places = [self.blocks.index(block) for block in wanted]
+        if places == list(range(places[0], places[0] + len(places))):
+            return values[:, places[0] * width : (places[-1] + 1) * width]
+        return np.concatenate([values[:, p * width : (p + 1) * width] for p in places], axis=1)
+
+
+def open_table(
+    folder: Path, split: "Split", blocks: tuple[str, ...], skip_bad: int
+) -> FeatureTable:
+    card = json.loads((folder / CARD).read_text())
+    bad = {int(row): str(reason) for row, reason in card["bad"].items()}
+    if len(bad) > skip_bad:
+        raise too_many_bad(next(iter(bad.values())), len(bad), skip_bad, folder)
+    values: Matrix = np.load(folder / FEATURES, mmap_mode="r")
+    if not bad:
+        return FeatureTable(split.ids, split.targets, split.classes, blocks, (), folder, values)
+    kept = np.setdiff1d(np.arange(len(split)), list(bad))
+    ids = tuple(split.ids[row] for row in kept)
+    skipped = tuple(bad.values())
+    say(f"{split.name} {split.split}: {len(bad)} of {len(split)} images skipped, {skipped[0]}")
+    return FeatureTable(
+        ids, split.targets[kept], split.classes, blocks, skipped, folder, values, kept
+    )
+
+
+def too_many_bad(reason: str, found: int, allowed: int, folder: Path | None = None) -> DataError:
+    again = f", and delete {folder} once the files are mended" if folder else ""
+    return DataError(
+        f"{reason} [{found} unreadable images so far, {allowed} allowed: mend the files or pass "
+        f"--skip-bad N{again}]"
+    )
