@@ -38,10 +38,11 @@ def info_nce(
     Returns:
         Mean over the queries of this process; 0, with zero gradients, when there is none.
     """
+    # Gathered even without queries: the other processes wait for these keys.
+    all_keys, offset = dist.all_gather_ragged(l2(keys.detach().float()))  # (sum of n, d)
     if len(queries) == 0:
         return queries.float().sum()
     q = l2(queries.float())
-    all_keys, offset = dist.all_gather_ragged(l2(keys.detach().float()))  # (sum of n, d)
     target = torch.arange(len(q), device=q.device) if positives is None else positives
     with torch.autocast(q.device.type, enabled=False):
         logits = q @ all_keys.t() / temperature  # (m, sum of n)
