@@ -52,7 +52,7 @@ def sinkhorn(scores: Tensor, temperature: float, iterations: int = 3) -> Tensor:
     normalised.
 
     Args:
-        scores: (n, K) teacher scores.
+        scores: (n, K) teacher scores; ``n`` may differ between processes and may be 0.
         temperature: softmax temperature.
         iterations: rounds of normalisation.
 
@@ -61,7 +61,8 @@ def sinkhorn(scores: Tensor, temperature: float, iterations: int = 3) -> Tensor:
     """
     # A global shift leaves the result as it is and keeps exp in range.
     logits = scores.float() / temperature
-    q = torch.exp(logits - dist.all_reduce_max(logits.max()))
+    top = logits.max() if len(logits) else logits.new_tensor(-torch.inf)
+    q = torch.exp(logits - dist.all_reduce_max(top))
     for _ in range(iterations):
         q = q / dist.all_reduce_sum(q.sum(0, keepdim=True))
         q = q / q.sum(1, keepdim=True)
