@@ -55,7 +55,7 @@ def relative_box(source: Tensor, target: Tensor) -> Tensor:
     Returns:
         (..., 4); values outside [0, 1] lie outside the source crop. Flips are not applied.
     """
-    origin = source[..., :2].repeat_interleave(2, -1)[..., [0, 2, 0, 2]]
+    origin = source[..., [0, 1, 0, 1]]
     size = (source[..., 2:] - source[..., :2])[..., [0, 1, 0, 1]]
     return (target - origin) / size
 
