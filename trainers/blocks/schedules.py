@@ -33,6 +33,6 @@ def warmup_cosine(
     return cosine(step - warmup, peak, end, total - warmup)
 
 
-def linear_warmup(step: float, start: float, end: float, steps: float) -> float:
-    """From ``start`` to ``end`` within ``steps``, then constant; teacher temperatures."""
-    return end if step >= steps else start + (end - start) * step / steps
+def linear_warmup(step: int, start: float, end: float, steps: float) -> float:
+    """``linspace(start, end, steps)``, then ``end``: teacher temperatures by epoch or by step."""
+    return end if step >= steps else start + (end - start) * min(step / max(steps - 1, 1), 1.0)

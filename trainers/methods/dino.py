@@ -156,12 +156,8 @@ class DINO(Method):
     def teacher_temp(self, step: int) -> float:
         """Teacher temperature; it changes once an epoch, as in the official code."""
         r = self.r
-        return linear_warmup(
-            int(self.plan.epoch(step)),
-            r.teacher_temp_start,
-            r.teacher_temp,
-            max(r.teacher_temp_epochs - 1, 0),
-        )
+        epoch = int(self.plan.epoch(step))
+        return linear_warmup(epoch, r.teacher_temp_start, r.teacher_temp, r.teacher_temp_epochs)
 
     def frozen(self, step: int) -> list[nn.Parameter]:
         early = self.plan.epoch(step) < self.r.freeze_last_epochs
