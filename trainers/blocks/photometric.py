@@ -53,8 +53,10 @@ PRESETS = {
 def preset(name: str, sigma_max: float = 2.0) -> Photometric:
     """A named preset of the published pipelines, with another largest blur if wanted.
 
-    The published 2 px belong to 224 px views; small images need less.
+    The published 2 px belong to 224 px views; small images need less, and 0 means no blur at all.
     """
+    if sigma_max <= 0:
+        return replace(PRESETS[name], blur_p=0.0)
     low = PRESETS[name].sigma[0]
     return replace(PRESETS[name], sigma=(min(low, sigma_max), sigma_max))
 
