@@ -10,7 +10,7 @@ from __future__ import annotations
 import hashlib
 from abc import ABC, abstractmethod
 from collections.abc import Iterable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, ClassVar
 
@@ -47,6 +47,7 @@ class Task(ABC):
     version: ClassVar[int]
     headline: ClassVar[str]
     needs: ClassVar[tuple[str, ...]] = ("train", "val")
+    mini: ClassVar[str] = "mini_objects"  # the part of the mini benchmark it runs on
 
     @abstractmethod
     def run(self, model: LoadedModel, data: TaskData) -> Outcome:
@@ -114,21 +115,25 @@ class TaskData:
             )
         return train, test
 
+    def eval_transform(
+        self, model: LoadedModel, size_px: int | None = None, crop_pct: float | None = None
+    ) -> EvalTransform:
+        """The checkpoint's own evaluation input, with the side or the crop of a protocol's field."""
+        from bench.transforms import EvalTransform
+
+        own = model.backbone.input
+        return EvalTransform(
+            replace(own, size_px=size_px or own.size_px, crop_pct=crop_pct or own.crop_pct)
+        )
+
     def features(
         self, model: LoadedModel, split: Split, transform: EvalTransform | None = None
     ) -> FeatureTable:
-        """Frozen whole-image features of a split: the one cached pass all frozen tasks share.
-
-        Without a transform the images are prepared as the checkpoint's own input contract says.
-        """
-        if transform is None:
-            from bench.transforms import EvalTransform
-
-            transform = EvalTransform(model.backbone.input)
+        """Frozen whole-image features of a split: the one cached pass all frozen tasks share."""
         return self.cache.extract(
             model,
             split,
-            transform,
+            transform or self.eval_transform(model),
             batch_size=self.batch_size,
             workers=self.workers,
             device=self.device,

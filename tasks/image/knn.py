@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, ClassVar, Literal
 
 import numpy as np
@@ -57,19 +57,14 @@ class Knn(Task):
 
     def run(self, model: LoadedModel, data: TaskData) -> Outcome:
         """Votes of every k for every labelled val image."""
-        from bench.transforms import EvalTransform
-
-        train, test = data.pair()
-        changes = {"size_px": self.size_px, "crop_pct": self.crop_pct}
-        spec = replace(model.backbone.input, **{k: v for k, v in changes.items() if v is not None})
         token = self.token
         if token == "auto":
             token = "cls" if model.backbone.has_cls else "avg"
-        train_table = data.features(model, train, EvalTransform(spec))
-        test_table = data.features(model, test, EvalTransform(spec))
-        columns, notes = self._columns(train_table, test_table, token, data.device)
+        transform = data.eval_transform(model, self.size_px, self.crop_pct)
+        train, test = (data.features(model, split, transform) for split in data.pair())
+        columns, notes = self._columns(train, test, token, data.device)
         outcome = Outcome(
-            columns={"id": np.asarray(test_table.ids, dtype=np.str_), **columns},
+            columns={"id": np.asarray(test.ids, dtype=np.str_), **columns},
             extras={"k": np.array(self.k), "token": np.array(token)},
         )
         return with_warnings(outcome, notes)
@@ -78,14 +73,11 @@ class Knn(Task):
         self, train: FeatureTable, test: FeatureTable, token: str, device: str
     ) -> tuple[dict[str, np.ndarray], list[str]]:
         """The outcome's columns (but for ids) and warnings."""
-        from tasks.memory import check_finite
         from tasks.neighbours import nearest
 
         keys, queries = train.get(token), test.get(token)  # (m, d), (n, d)
         labels, target = (np.asarray(table.targets, dtype=np.int64) for table in (train, test))
         classes = len(train.classes)
-        check_finite(keys, "train")
-        check_finite(queries, "val")
         asked = sorted({self.k, *self.ks})
         used = {k: min(k, len(keys)) for k in asked}
         notes = [

@@ -65,6 +65,9 @@ class FakeData:
         """Train and val."""
         return self.train, self.val
 
+    def eval_transform(self, model: Any, size_px: int | None, crop_pct: float | None) -> None:
+        """Features are given: nothing is transformed."""
+
     def features(self, model: Any, split: FakeSplit, transform: Any = None) -> FakeTable:
         """The split's own rows; which split was asked for is kept."""
         self.asked.append(split.name)
