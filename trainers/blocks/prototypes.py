@@ -39,9 +39,10 @@ class Prototypes(nn.Module):
             nn.init.normal_(self.weight)
         else:
             nn.init.uniform_(self.weight, -(dim**-0.5), dim**-0.5)
-        self.gain = nn.Parameter(torch.ones(count)) if gain == "free" else None
+        # (K, 1) as torch's weight_norm has it: two dimensions, so the official recipes decay it.
+        self.gain = nn.Parameter(torch.ones(count, 1)) if gain == "free" else None
 
     def forward(self, x: Tensor) -> Tensor:
         """(..., d) -> (..., K) cosine similarity, times the gain where there is one."""
         scores = F.linear(l2(x), l2(self.weight))
-        return scores if self.gain is None else scores * self.gain
+        return scores if self.gain is None else scores * self.gain[:, 0]
