@@ -5,6 +5,8 @@ from typing import Literal
 
 from torch import nn
 
+from bench.errors import SpecError
+
 Norm = Literal["none", "bn", "ln"]
 Act = Literal["gelu", "relu"]
 
@@ -36,7 +38,12 @@ def mlp_head(
 
     Returns:
         A module (..., in_dim) -> (..., out_dim); weights truncated-normal 0.02, biases 0 (DINO's).
+
+    Raises:
+        SpecError: ``layers`` is below 1.
     """
+    if layers < 1:
+        raise SpecError(f"a head of {layers} layers: it needs at least 1 linear layer")
     widths = [in_dim] + [hidden_dim] * (layers - 1) + [out_dim]
     modules: list[nn.Module] = []
     for i, (a, b) in enumerate(pairwise(widths)):
