@@ -7,6 +7,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from bench.errors import SpecError
+
 
 def count_kept(tokens: int, ratio: float) -> int:
     """Tokens left when ``ratio`` of them are masked.
@@ -25,9 +27,18 @@ def uniform_keep(
     Returns:
         keep: (batch, kept) int64 indices of visible tokens, in random order.
         mask: (batch, tokens) bool, True = masked.
+
+    Raises:
+        SpecError: with this ratio nothing is visible or nothing is masked.
     """
+    kept = count_kept(tokens, ratio)
+    if not 0 < kept < tokens:
+        raise SpecError(
+            f"mask_ratio={ratio:g} leaves {kept} of {tokens} patches visible; choose a ratio "
+            f"between {1 / tokens:.2g} and {1 - 1 / tokens:.2g}"
+        )
     order = torch.rand(batch, tokens, device=device).argsort(1)
-    keep = order[:, : count_kept(tokens, ratio)]
+    keep = order[:, :kept]
     mask = torch.ones(batch, tokens, dtype=torch.bool, device=device)
     return keep, mask.scatter_(1, keep, False)
 
