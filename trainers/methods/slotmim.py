@@ -8,6 +8,7 @@ from timm.models.vision_transformer import VisionTransformer
 from torch import Tensor, nn
 from torchvision.ops import roi_align
 
+from bench.errors import SpecError
 from bench.vit import build_vit
 from trainers.blocks.geometry import overlap_boxes
 from trainers.blocks.heads import mlp_head
@@ -148,7 +149,16 @@ class SlotMIM(Method):
             }
         )
         self.teacher = MomentumTeacher(self.student)
-        self.predictor = mlp_head(r.head_dim, r.head_hidden, r.head_dim, r.predictor_layers)
+        if not (r.within_weight or r.cross_weight or r.slot_weight):
+            raise SpecError(
+                "within_weight, cross_weight and slot_weight are all 0: leave at least one loss on"
+            )
+        # Without its loss it would get no gradient, which distributed training does not allow.
+        self.predictor = (
+            mlp_head(r.head_dim, r.head_hidden, r.head_dim, r.predictor_layers)
+            if r.slot_weight
+            else nn.Identity()
+        )
         self.centre = Centre(r.prototypes, r.centre_momentum)
 
     def view_specs(self) -> tuple[ViewSpec, ...]:
