@@ -6,6 +6,7 @@ import torch
 from timm.models.vision_transformer import VisionTransformer
 from torch import Tensor, nn
 
+from bench.errors import SpecError
 from bench.positions import interpolate_positions
 
 
@@ -27,12 +28,21 @@ class TokenViT(nn.Module):
         vit: a ViT with a class token and without a head.
         mask_token: whether masked patches can be replaced by a learned token.
         pos_interp: convention for crops of another size, ``dino`` or ``size``.
+
+    Raises:
+        SpecError: the ViT has registers, no class token or no position for it.
     """
 
     def __init__(
         self, vit: VisionTransformer, *, mask_token: bool = False, pos_interp: str = "dino"
     ) -> None:
         super().__init__()
+        if vit.cls_token is None or vit.num_prefix_tokens != 1 or vit.no_embed_class:
+            raise SpecError(
+                f"pre-training needs a ViT with a class token that has a position, and without "
+                f"registers; this one has {vit.num_prefix_tokens} tokens before the patches: "
+                "choose an arch such as vit_small_patch16_224"
+            )
         self.vit = vit
         self.pos_interp = pos_interp
         self.mask_token = nn.Parameter(torch.zeros(1, 1, vit.embed_dim)) if mask_token else None
