@@ -10,8 +10,10 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 from lightning.fabric import Fabric
+from PIL import Image
 from torch import Tensor
 from torch.utils.flop_counter import FlopCounterMode
 
@@ -23,7 +25,7 @@ from bench.progress import Progress, say
 from bench.spec import Spec, bind, parse
 from bench.transforms import InputSpec
 from trainers.blocks.photometric import augment
-from trainers.blocks.views import Batch, effective_epoch_factor
+from trainers.blocks.views import Batch, collate, effective_epoch_factor
 from trainers.data import make_loader, step_seed
 from trainers.method import Method
 from trainers.optim import clip_gradients, make_optimizer, set_schedule
@@ -61,6 +63,7 @@ def train(
         SpecError: unknown method, preset, key or data set.
         DataError: the data are missing, too few, or unreadable.
         TrainingError: ``out`` is taken, the loss is not finite, or the disk is full.
+        Stopped: SIGINT or SIGTERM came; the state is saved.
     """
     spec = parse(spec) if isinstance(spec, str) else spec
     cls, recipe = resolve(spec)
@@ -75,7 +78,7 @@ def train(
 
     torch.manual_seed(recipe.seed)
     method = cls(plan)
-    flops = state.get("flops_per_image") or count_flops(method, split)
+    flops = state.get("flops_per_image") or count_flops(method)
     model, optimizer = fabric.setup(method, make_optimizer(method, recipe))
     step = 0
     if state:
@@ -113,6 +116,7 @@ def train(
                 with fabric.no_backward_sync(model, enabled=i + 1 < len(micro_batches)):
                     parts = model(batch, step)
                     fabric.backward(parts["loss"] / len(micro_batches))
+            parts = {name: value.detach() for name, value in parts.items()}
             norm = clip_gradients(method, recipe.clip, recipe.clip_mode)
             # Reading a number waits for the device, so accelerators are asked only now and then.
             if fabric.device.type == "cpu" or step % recipe.log_every == 0:
@@ -128,17 +132,25 @@ def train(
                 report(step, parts, norm)
             if recipe.online and step % max(plan.at_epoch(recipe.online_every), 1) == 0:
                 report.log(step, online(recipe.online, method, data))
-            halt = stopping() or (step == last and step < plan.steps)
-            if halt or time.monotonic() - saved > recipe.save_seconds:
+            asked, due = stopping(), time.monotonic() - saved > recipe.save_seconds
+            if step < plan.steps and (asked or due or step == last):
                 check_finite(parts, norm, step, folder)
                 save()
                 saved = time.monotonic()
-            if halt and step < plan.steps:
-                say(f"stopped after step {step} of {plan.steps}; run again with --resume to go on")
-                return Path(out)
-    if dist.is_main():
+                if asked:
+                    raise Stopped(
+                        f"stopped after step {step} of {plan.steps}, with the state saved; run "
+                        "again with --resume to go on"
+                    )
+    if step == plan.steps and dist.is_main():
         write_product(folder, spec, method, plan, split, flops)
     return Path(out)
+
+
+class Stopped(TrainingError):
+    """The run was asked to stop and can be resumed; exits as an interrupted command does."""
+
+    exit_code = 130
 
 
 def resolve(spec: Spec) -> tuple[type[Method], Recipe]:
@@ -278,11 +290,11 @@ class Reporter:
             self.file.write(step, values)
 
 
-def count_flops(method: Method, split: Split) -> float:
+def count_flops(method: Method) -> float:
     """Floating-point operations of one image in a training step, forward and backward."""
     trial = copy.deepcopy(method)
-    loader = make_loader(split.take([0, 0], split.name), trial, 0)
-    batch = loader.collate_fn([loader.dataset[(0, i)] for i in (0, 1)]).batch
+    image, rng = Image.new("RGB", (256, 256)), np.random.default_rng(0)
+    batch = collate([(i, trial.views(image, rng)) for i in range(2)])
     with FlopCounterMode(display=False) as counter:
         trial.losses(prepare(batch, trial, 0), 0)["loss"].backward()
     return counter.get_total_flops() / 2

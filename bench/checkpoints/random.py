@@ -22,7 +22,7 @@ class RandomFamily(Family):
         if not text.isdecimal():
             raise CheckpointError(f"{source}: seed is '{text}', expected a whole number")
         vit = seeded_vit(arch, int(text))
-        backbone = Backbone(vit, InputSpec(size_px=int(vit.patch_embed.img_size[0])))
+        backbone = Backbone(vit, InputSpec.of_size(int(vit.patch_embed.img_size[0])))
         return LoadedModel.of(
             backbone,
             KeyReport(loaded=0, total=len(vit.state_dict())),
