@@ -1,6 +1,7 @@
 """Tensors from files of strangers: safetensors, or pickles that may hold data and nothing else."""
 
 import argparse
+import re
 import zipfile
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
@@ -46,23 +47,7 @@ def safe_torch_load(path: Path | str) -> Any:
     except safetensors.SafetensorError as error:
         raise _unreadable(path, error) from error
     except Exception as error:  # torch and pickle raise anything on bytes that are no checkpoint
-        unsafe = _unsafe_names(path)
-        if unsafe:
-            raise CheckpointError(
-                f"{path} pickles {', '.join(unsafe)}, which is code and not data: refused; "
-                "where you trust the file, save its tensors as .safetensors and load that"
-            ) from error
         raise _unreadable(path, error) from error
-
-
-def _unsafe_names(path: Path) -> list[str]:
-    """Up to five names of objects in a torch zip file that are not allow-listed."""
-    try:
-        with torch.serialization.safe_globals(_SAFE):
-            names = torch.serialization.get_unsafe_globals_in_checkpoint(str(path))
-    except Exception:  # the old format cannot be listed
-        names = []
-    return sorted(names)[:5]
 
 
 def _unreadable(path: Path, error: Exception) -> CheckpointError:
@@ -74,13 +59,13 @@ def _unreadable(path: Path, error: Exception) -> CheckpointError:
     if head.lstrip().lower().startswith((b"<!doctype", b"<html", b"<?xml")):
         return CheckpointError(f"{path} is a web page, not a checkpoint: download the file again")
     text = " ".join(str(error).split())
-    # torch spends a screen on how to switch the protection off; the offending name is at the end.
-    if "Unsupported" in text or "weights_only" in text:
-        _, found, rest = text.partition("WeightsUnpickler error: ")
-        reason = rest.partition(" Please use")[0].partition(" Check the documentation")[0]
+    # torch spends a screen on how to switch the protection off; only the name matters here.
+    named = re.search(r"GLOBAL (\S+)", text)
+    if named or "weights_only" in text:
+        what = f"pickles {named[1]}, which is code" if named else "pickles more than data"
         return CheckpointError(
-            f"{path} does not hold data only ({reason if found else text[:120]}): refused; "
-            "where you trust the file, save its tensors as .safetensors and load that"
+            f"{path} {what}: refused; where you trust the file, save its tensors as .safetensors "
+            "and load that"
         )
     return CheckpointError(
         f"{path} ({size:,} bytes) cannot be read as a checkpoint ({text[:120]}): "

@@ -140,15 +140,17 @@ def _card(vit: VisionTransformer, meta: Mapping[str, Any]) -> dict[str, Any]:
     other = {name: tensor.shape for name, tensor in twin.items()}
     if shapes != other:
         names = sorted(n for n in {*shapes, *other} if shapes.get(n) != other.get(n))
-        listed = "; ".join(
-            f"{n} is {tuple(shapes.get(n, ()))}, built {tuple(other.get(n, ()))}" for n in names[:5]
-        )
+        listed = "; ".join(f"{n} {_side(shapes, n)}, built {_side(other, n)}" for n in names[:5])
         raise CheckpointError(
             f"build_vit('{meta['arch']}', **arch_kwargs) gives another network ({listed}): "
             "state in 'arch_kwargs' what the ViT was built with"
         )
     defaults = {"arch_kwargs": {}, "eval_branch": "student", "pos_interp": "size"}
     return {"schema": SCHEMA, **defaults, **meta, "weights": weights_digest(state)}
+
+
+def _side(shapes: Mapping[str, tuple[int, ...]], name: str) -> str:
+    return str(tuple(shapes[name])) if name in shapes else "absent"
 
 
 def _check_digest(folder: Path, expected: str, state: Mapping[str, Tensor]) -> None:
