@@ -110,7 +110,9 @@ class DINO(Method):
         super().__init__(plan)
         self.r = r = plan.recipe
         assert isinstance(r, DINORecipe)
-        encoder = TokenViT(build_vit(r.arch, drop_path_rate=r.drop_path))
+        vit = build_vit(r.arch, drop_path_rate=r.drop_path)
+        nn.init.trunc_normal_(vit.cls_token, std=0.02)  # timm starts it at 1e-6
+        encoder = TokenViT(vit)
         self.student = nn.ModuleDict(
             {
                 "encoder": encoder,
