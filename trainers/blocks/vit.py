@@ -132,7 +132,7 @@ def init_linear(module: nn.Module) -> None:
 
 @torch.no_grad()
 def init_mae(vit: VisionTransformer) -> None:
-    """MAE's initialisation: Xavier-uniform linears and patch embedding, class token N(0, .02)."""
+    """MAE's and SlotMIM's start: Xavier-uniform linears and patches, class token N(0, .02)."""
     vit.apply(init_linear)
     weight = vit.patch_embed.proj.weight
     nn.init.xavier_uniform_(weight.view(len(weight), -1))

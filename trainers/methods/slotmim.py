@@ -20,7 +20,7 @@ from trainers.blocks.schedules import cosine, linear_warmup
 from trainers.blocks.targets import Centre, sinkhorn
 from trainers.blocks.teacher import MomentumTeacher
 from trainers.blocks.views import Batch, ViewSpec
-from trainers.blocks.vit import TokenViT, init_linear, set_sincos_positions
+from trainers.blocks.vit import TokenViT, init_mae, set_sincos_positions
 from trainers.method import Method
 from trainers.recipe import Plan, Recipe
 
@@ -138,7 +138,7 @@ class SlotMIM(Method):
         self.r = r = plan.recipe
         assert isinstance(r, SlotMIMRecipe)
         vit = build_vit(r.arch, drop_path_rate=r.drop_path)
-        vit.apply(init_linear)
+        init_mae(vit)
         set_sincos_positions(vit, frozen=False)
         encoder = TokenViT(vit, mask_token=True)
         self.student = nn.ModuleDict(
