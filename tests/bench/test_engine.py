@@ -1,0 +1,177 @@
+"""Tests of the engine and the plan: identity, failing cells, kills, several processes."""
+
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from bench import plan
+from bench.checkpoint import load_model
+from bench.engine import Settings, evaluate, score_backbone
+from bench.errors import SpecError
+from bench.spec import parse_dataset
+from bench.store import Store
+from bench.task import TaskData
+from bench.transforms import InputSpec
+from bench.vit import seeded_vit
+from tasks.image.knn import Knn
+
+MODEL = "random:vit_mini_patch4_32"
+
+
+@pytest.fixture
+def settings(mini: Path, tmp_path: Path) -> Settings:
+    return Settings(data=mini, cache=tmp_path / "cache", workers=0)
+
+
+def digest(settings: Settings, task: str, model: str = MODEL, **more: Any) -> str:
+    """Identity of a cell, without running it."""
+    request = plan.requests([task])[0]
+    data = TaskData(
+        parts=request.spec.dataset,
+        data_root=settings.data,
+        cache=None,  # type: ignore[arg-type]
+        **more,
+    )
+    return plan.identity(load_model(model), request, data).digest
+
+
+def test_whatever_can_change_a_number_makes_a_new_cell(settings: Settings) -> None:
+    base = digest(settings, "knn@mini_objects")
+    changed = [
+        digest(settings, "knn@mini_objects?k=10"),
+        digest(settings, "knn@mini_objects?temperature=0.1"),
+        digest(settings, "knn@mini_objects[n=100,seed=0]"),
+        digest(settings, "knn@mini_objects[n=100,seed=1]"),
+        digest(settings, "knn@mini_objects[val_n=20]"),
+        digest(settings, "knn@mini_scenes"),
+        digest(settings, "linear@mini_objects"),
+        digest(settings, "knn@mini_objects", f"{MODEL}?seed=1"),
+        digest(settings, "knn@mini_objects", seed=1),
+        digest(settings, "knn@mini_objects", precision="bf16"),
+        digest(settings, "knn@mini_objects", skip_bad=1),
+    ]
+    assert len({base, *changed}) == 1 + len(changed)
+
+
+def test_how_a_cell_is_run_is_not_part_of_it(settings: Settings) -> None:
+    base = digest(settings, "knn@mini_objects")
+    assert digest(settings, "knn@mini_objects?k=20") == base, "a default written out"
+    assert digest(settings, "knn@mini_objects", batch_size=3, workers=5) == base
+
+
+def test_the_input_contract_is_part_of_the_model() -> None:
+    model = load_model(MODEL)
+    other = replace(model, record=replace(model.record, input=InputSpec(32).to_json()))
+    assert plan.model_digest(model) != plan.model_digest(other)
+
+
+def test_a_task_without_a_data_set_is_refused() -> None:
+    with pytest.raises(SpecError, match="write knn@DATASET"):
+        plan.requests(["knn"])
+
+
+def test_the_same_request_twice_is_one_cell() -> None:
+    found = plan.requests(["knn@mini_objects,knn@mini_objects?k=20", "knn@mini_objects"])
+    assert [request.text for request in found] == ["knn@mini_objects"]
+
+
+def test_a_failing_cell_stops_no_other(
+    settings: Settings, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run = Knn.run
+
+    def sometimes(self: Knn, model: Any, data: TaskData) -> Any:
+        if data.parts == parse_dataset("mini_objects"):
+            raise ZeroDivisionError("a defect")
+        return run(self, model, data)
+
+    monkeypatch.setattr(Knn, "run", sometimes)
+    store = Store(tmp_path / "results")
+    tasks = ["knn@mini_objects", "knn@mini_scenes", "knn@imagenet1k"]
+    report = evaluate(["random:vit_nothing", MODEL], tasks, store, settings)
+    assert [result.task_spec for result in report.ran] == ["knn@mini_scenes"]
+    reasons = list(report.failed.values())
+    assert len(reasons) == 3
+    assert "vit_nothing" in reasons[0]
+    assert reasons[1] == "ZeroDivisionError: a defect"
+    assert "imagenet1k" in list(report.failed)[2]
+
+
+def test_a_wrong_task_is_refused_before_anything_runs(settings: Settings, tmp_path: Path) -> None:
+    with pytest.raises(SpecError, match="did you mean 'knn'"):
+        evaluate([MODEL], ["linear@mini_objects,knnn@mini_objects"], Store(tmp_path), settings)
+    assert not list(Store(tmp_path).results())
+
+
+def test_a_truncated_image_is_named_and_can_be_skipped(
+    mini: Path, settings: Settings, tmp_path: Path
+) -> None:
+    root = tmp_path / "data"
+    shutil.copytree(mini / "mini_objects", root / "mini_objects")
+    victim = sorted((root / "mini_objects" / "val").rglob("*.JPEG"))[5]
+    victim.write_bytes(victim.read_bytes()[:200])
+    settings = replace(settings, data=root)
+    store = Store(tmp_path / "results")
+    report = evaluate([MODEL], ["knn@mini_objects"], store, settings)
+    assert victim.name in next(iter(report.failed.values()))
+    report = evaluate([MODEL], ["knn@mini_objects"], store, replace(settings, skip_bad=1))
+    assert not report.failed
+    result = report.ran[0]
+    assert len(store.outcome(result)) == result.dataset["images"]["val"] - 1
+
+
+COMMAND = [sys.executable, "-m", "bench.cli", "eval", MODEL, f"{MODEL}?seed=1"]
+TASKS = ["--tasks", "knn,linear@mini_objects", "--workers", "0"]
+
+
+def test_two_processes_fill_one_store(mini: Path, tmp_path: Path) -> None:
+    options = ["--data", str(mini), "--results", str(tmp_path / "results")]
+    both = [
+        subprocess.Popen([*COMMAND, *TASKS, *options], stdout=subprocess.DEVNULL) for _ in range(2)
+    ]
+    assert [process.wait(timeout=200) for process in both] == [0, 0]
+    store = Store(tmp_path / "results")
+    assert len(list(store.results())) == 4
+    assert not store.problems
+
+
+def test_a_killed_evaluation_goes_on_where_it_was(
+    mini: Path, settings: Settings, tmp_path: Path
+) -> None:
+    results = tmp_path / "results"
+    options = ["--data", str(mini), "--results", str(results), "--cache", str(settings.cache)]
+    process = subprocess.Popen([*COMMAND, *TASKS, *options], stderr=subprocess.DEVNULL)
+    store, deadline = Store(results), time.monotonic() + 100
+    while not list(store.results()) and process.poll() is None and time.monotonic() < deadline:
+        time.sleep(0.01)
+    os.kill(process.pid, signal.SIGKILL)
+    process.wait()
+    done = len(list(store.results()))
+    models = [MODEL, f"{MODEL}?seed=1"]
+    report = evaluate(models, ["knn,linear@mini_objects"], store, settings)
+    assert done >= 1
+    assert len(report.stood) == done
+    assert len(report.ran) == 4 - done
+    assert not store.problems
+
+
+def test_online_scores_leave_network_and_generators_alone(mini: Path) -> None:
+    vit = seeded_vit("vit_mini_patch4_32", 0)
+    vit.train()
+    torch.manual_seed(5)
+    scores = score_backbone(vit, InputSpec.of_size(32), "knn,linear@mini_objects[n=60]", mini)
+    drawn = torch.rand(1)
+    torch.manual_seed(5)
+    assert drawn == torch.rand(1)
+    assert vit.training
+    assert list(scores) == ["knn@mini_objects[n=60]", "linear@mini_objects[n=60]"]
+    assert all(0 <= score <= 1 for score in scores.values())
