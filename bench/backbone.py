@@ -6,14 +6,14 @@ One loop over the blocks (`Backbone._walk`) serves every token recipe of protoco
 import hashlib
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, cast
+from typing import cast
 
 import torch
-from timm.layers.attention import Attention
 from timm.models.vision_transformer import VisionTransformer
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
+from bench.attention import attention_maps
 from bench.errors import SpecError
 from bench.positions import PosInterp, interpolate_positions
 from bench.recipes import (
@@ -21,6 +21,7 @@ from bench.recipes import (
     block_index,
     blocks_of,
     check_recipe,
+    index_of,
     is_map,
     needs_cls,
     tap_indices,
@@ -44,6 +45,7 @@ __all__ = [
 @dataclass(frozen=True)
 class _Walk:
     taps: dict[int, Tensor]  # block index -> (b, prefix + h*w, d)
+    cls: dict[int, Tensor]  # block index -> (b, d)
     before_last: Tensor | None  # input of the last block, when it was asked for
     grid: tuple[int, int]
 
@@ -88,27 +90,31 @@ class Backbone(nn.Module):
         timm.
         """
         indices = [block_index(index, self.depth) for index in layers]
-        walk = self._walk(images, set(indices))
+        walk = self._walk(images, indices)
         taps = tuple(self._split(walk.taps[index], walk.grid, norm) for index in indices)
         return Tokens(taps[-1].cls, taps[-1].patches, taps)
 
     def features(self, images: Tensor, recipes: Sequence[str]) -> dict[str, Tensor]:
-        """Every recipe from one forward, for a patch grid (h, w)
+        """Every recipe from one forward.
 
-        vectors (`cls`, `avg`, `cls4+avg`, any sum of blocks): (b, blocks * d); `patch`, `key_last`:
-        (b, h, w, d); `patch@(3,5,7,11)`: (b, taps, h, w, d), *without* the final norm; `attn_cls`:
-        (b, heads, h, w), whose softmax included CLS and registers; `proto`: (b, h, w, k).
+        Shapes for a patch grid (h, w): vectors (`cls`, `avg`, `cls4+avg`, any sum of blocks): (b,
+        blocks * d); `patch`, `key_last`: (b, h, w, d); `patch@(3,5,7,11)`: (b, taps, h, w, d),
+        *without* the final norm; `attn_cls`: (b, heads, h, w), whose softmax included CLS and
+        registers; `proto`: (b, h, w, k).
         """
         for recipe in recipes:
             check_recipe(recipe)
             self._require(recipe)
         attention = not {"key_last", "attn_cls"}.isdisjoint(recipes)
-        taps = tap_indices(recipes, self.depth)
-        walk = self._walk(images, taps, keep_input=attention)
+        walk = self._walk(images, *tap_indices(recipes, self.depth), keep_input=attention)
         found: dict[str, Tensor] = {}
         blocks = {b for recipe in recipes if not is_map(recipe) for b in blocks_of(recipe)}
         values = self._block_values(walk, blocks)
-        maps = self._attention_maps(walk) if attention else {}
+        maps: dict[str, Tensor] = {}
+        if walk.before_last is not None:
+            maps = attention_maps(
+                self.vit.blocks[-1], walk.before_last, walk.grid, self._prefix, self.has_cls
+            )
         for recipe in recipes:
             if not is_map(recipe):
                 found[recipe] = torch.cat([values[b] for b in blocks_of(recipe)], dim=-1)
@@ -139,11 +145,18 @@ class Backbone(nn.Module):
         text = f"{self.vit!r} {heads} {grid} {self.vit.no_embed_class}"
         return hashlib.sha256(text.encode()).hexdigest()
 
-    def _walk(self, images: Tensor, taps: Collection[int], keep_input: bool = False) -> _Walk:
+    def _walk(
+        self,
+        images: Tensor,
+        taps: Collection[int],
+        cls_taps: Collection[int] = (),
+        keep_input: bool = False,
+    ) -> _Walk:
         x, grid = self._embed(images)
         kept: dict[int, Tensor] = {}
+        cls: dict[int, Tensor] = {}
         before_last = None
-        deepest, last = max(taps, default=-1), self.depth - 1
+        deepest, last = max((*taps, *cls_taps), default=-1), self.depth - 1
         for index, block in enumerate(self.vit.blocks):
             if keep_input and index == last:
                 before_last = x
@@ -155,7 +168,9 @@ class Backbone(nn.Module):
                 x = block(x)  # (b, prefix + h*w, d)
             if index in taps:
                 kept[index] = x
-        return _Walk(kept, before_last, grid)
+            if index in cls_taps:
+                cls[index] = x[:, 0].clone()  # a view would keep all tokens of the block alive
+        return _Walk(kept, cls, before_last, grid)
 
     def _embed(self, images: Tensor) -> tuple[Tensor, tuple[int, int]]:
         """Tokens before the first block (b, prefix + h*w, d), and the patch grid (h, w)."""
@@ -201,41 +216,18 @@ class Backbone(nn.Module):
         """Each whole-image block, (b, d); means in float32, since a bf16 sum loses digits."""
         values: dict[str, Tensor] = {}
         for block in blocks:
-            x = walk.taps[block_index(int(block.partition("@")[2] or -1), self.depth)]
+            index = block_index(index_of(block), self.depth)
             if block.startswith("cls"):
-                values[block] = self._norm(x[:, 0])  # the norm is per token: one token suffices
-            elif block == "avg":
+                values[block] = self._norm(walk.cls[index])  # per token: one token suffices
+                continue
+            x = walk.taps[index]
+            if block == "avg":
                 mean = self._norm(x[:, self._prefix :]).mean(dim=1, dtype=torch.float32)
                 values[block] = mean.to(x.dtype)
             else:
                 mean = x[:, self._prefix :].mean(dim=1, dtype=torch.float32)
                 values[block] = self._fc_norm(mean.to(x.dtype))
         return values
-
-    def _attention_maps(self, walk: _Walk) -> dict[str, Tensor]:
-        """`key_last` and, with a CLS token, `attn_cls`, from the input of the last block.
-
-        Fused attention gives no matrix, so q and k are recomputed here for one block instead of
-        turning it off in all. Keys are the projection itself (LOST hooks `qkv`); the attention uses
-        q and k after qk-norm where there is one.
-        """
-        assert walk.before_last is not None
-        block: Any = self.vit.blocks[-1]
-        attn: Any = block.attn
-        if not isinstance(attn, Attention):
-            raise SpecError(
-                f"key_last and attn_cls read timm's Attention; this one has a {type(attn).__name__}"
-            )
-        qkv = attn.qkv(block.norm1(walk.before_last))  # (b, n, 3*heads*c)
-        b, n, _ = qkv.shape
-        q, k, _ = qkv.reshape(b, n, 3, attn.num_heads, -1).unbind(2)  # each (b, n, heads, c)
-        maps = {"key_last": k[:, self._prefix :].reshape(b, *walk.grid, -1)}  # (b, h, w, d)
-        if self.has_cls:
-            q, k = attn.q_norm(q[:, 0]), attn.k_norm(k)  # (b, heads, c), (b, n, heads, c)
-            scores = torch.einsum("bhc,bnhc->bhn", q.float(), k.float()) * attn.scale
-            weights = scores.softmax(dim=-1)[..., self._prefix :]  # (b, heads, h*w)
-            maps["attn_cls"] = weights.reshape(b, attn.num_heads, *walk.grid)
-        return maps
 
     def _require(self, recipe: str) -> None:
         if needs_cls(recipe) and not self.has_cls:

@@ -115,7 +115,7 @@ def all_reduce_max(value: Tensor) -> Tensor:
 def _reduced(value: Tensor, operation: Any) -> Tensor:
     if world_size() == 1:
         return value.detach()
-    total = value.detach().clone()
+    total = value.detach().clone(memory_format=torch.contiguous_format)
     td.all_reduce(total, operation)
     return total
 
@@ -140,8 +140,9 @@ def all_gather_ragged(x: Tensor) -> tuple[Tensor, int]:
 class _AllGather(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, x: Tensor) -> Tensor:
+        x = x.contiguous()
         parts = [torch.empty_like(x) for _ in range(world_size())]
-        td.all_gather(parts, x.contiguous())
+        td.all_gather(parts, x)
         return torch.cat(parts)  # (world * b, ...)
 
     @staticmethod

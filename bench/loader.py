@@ -4,6 +4,7 @@ Worker processes decode when there are some, else a thread that stays a few batc
 the device does not wait for the decoder. Small splits are kept decoded for the next model.
 """
 
+import warnings
 from collections import OrderedDict, deque
 from collections.abc import Generator, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -73,7 +74,7 @@ def image_batches(
     if workers == 0:
         yield from _threaded(images, plan, pin_memory)
         return
-    yield from DataLoader(
+    loader = DataLoader(
         images,
         batch_sampler=plan,
         num_workers=min(workers, len(plan)),
@@ -82,6 +83,11 @@ def image_batches(
         prefetch_factor=_AHEAD,
         generator=torch.Generator(),  # else every loader draws from the global generator
     )
+    with warnings.catch_warnings():
+        # Python 3.12 warns of any fork beside threads; these workers decode and do nothing else.
+        warnings.filterwarnings("ignore", "This process .* is multi-threaded", DeprecationWarning)
+        batches = iter(loader)
+    yield from batches
 
 
 def _as_is(batch: Any) -> Any:  # __getitems__ has stacked it already

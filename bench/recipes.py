@@ -67,18 +67,28 @@ def needs_cls(recipe: str) -> bool:
     return "cls" in recipe
 
 
-def tap_indices(recipes: Sequence[str], depth: int) -> set[int]:
-    """0-based indices of the blocks whose outputs the recipes read, of `depth` blocks."""
-    taps: set[int] = set()
+def tap_indices(recipes: Sequence[str], depth: int) -> tuple[set[int], set[int]]:
+    """0-based indices of the blocks, of `depth`, whose outputs the recipes read.
+
+    Returns those read whole, and those of which the CLS token is read: a caller need not keep more.
+    """
+    whole: set[int] = set()
+    cls_only: set[int] = set()
     for recipe in recipes:
         if recipe in ("key_last", "attn_cls"):
             continue  # these read the input of the last block
         if is_map(recipe):
-            wanted = taps_of(recipe) or (-1,)
-        else:
-            wanted = tuple(int(b.partition("@")[2] or -1) for b in blocks_of(recipe))
-        taps.update(block_index(index, depth, recipe) for index in wanted)
-    return taps
+            whole.update(block_index(i, depth, recipe) for i in taps_of(recipe) or (-1,))
+            continue
+        for block in blocks_of(recipe):
+            index = block_index(index_of(block), depth, recipe)
+            (cls_only if block.startswith("cls") else whole).add(index)
+    return whole, cls_only
+
+
+def index_of(block: str) -> int:
+    """The index that a whole-image block taps: -2 of `cls@-2`, -1 of `avg`."""
+    return int(block.partition("@")[2] or -1)
 
 
 def block_index(index: int, depth: int, recipe: str = "layers") -> int:

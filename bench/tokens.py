@@ -3,6 +3,7 @@
 from collections.abc import Mapping
 from dataclasses import dataclass
 
+import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
@@ -65,5 +66,7 @@ class Prototypes(nn.Module):
     def forward(self, patches: Tensor) -> Tensor:
         """(b, h, w, d) -> (b, h, w, k), float32."""
         z = F.normalize(self.projector(patches).float(), dim=-1)  # (b, h, w, e)
-        cosine = z @ F.normalize(self.get_buffer("prototypes").float(), dim=-1).T  # -> (b, h, w, k)
+        unit = F.normalize(self.get_buffer("prototypes").float(), dim=-1)  # (k, e)
+        with torch.autocast(patches.device.type, enabled=False):  # which would undo float()
+            cosine = z @ unit.T  # (b, h, w, e) @ (e, k) -> (b, h, w, k)
         return (cosine / self.temperature).softmax(dim=-1)

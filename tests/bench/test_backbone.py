@@ -446,3 +446,17 @@ def test_signature_tells_networks_apart_whose_weights_look_alike():
     )
     assert len({plain.signature(), heads.signature(), eps.signature()}) == 3
     assert plain.signature() == Backbone(build_vit("vit_mini_patch4_32"), InputSpec(64)).signature()
+
+
+@pytest.mark.parametrize("variant", ["plain", "registers"])
+def test_attention_and_means_stay_in_float32_under_autocast(variant):
+    vit, images = vit_of(variant), images_of()
+    recipes = ["attn_cls", "avg", "avg_fcnorm"]
+    backbone = Backbone(vit, InputSpec(32))
+    with torch.no_grad():
+        exact = backbone.features(images, recipes)
+        with torch.autocast("cpu", torch.bfloat16):
+            low = backbone.features(images, recipes)
+    assert low["attn_cls"].dtype == torch.float32
+    for recipe in recipes:
+        assert (low[recipe] - exact[recipe]).abs().mean() < 0.03 * exact[recipe].abs().mean()
