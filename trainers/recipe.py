@@ -3,6 +3,7 @@
 from dataclasses import dataclass, fields
 from typing import Any, Literal
 
+from bench.errors import SpecError
 from trainers.blocks import schedules
 
 Schedule = Literal["dino", "mae"]
@@ -11,6 +12,7 @@ Schedule = Literal["dino", "mae"]
 NEUTRAL = frozenset(
     {"workers", "online", "online_every", "save_seconds", "log_every", "tensorboard"}
 )
+LEAST = {"batch_size": 1, "accumulate": 1, "seed": 0, "workers": 0, "log_every": 1}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -46,6 +48,9 @@ class Recipe:
         save_seconds: time between saved states.
         log_every: steps between lines of the metrics file.
         tensorboard: whether the metrics go to TensorBoard files too.
+
+    Raises:
+        SpecError: a number is below what makes sense.
     """
 
     arch: str = "vit_base_patch16_224"
@@ -74,6 +79,13 @@ class Recipe:
     save_seconds: float = 120.0
     log_every: int = 10
     tensorboard: bool = False
+
+    def __post_init__(self) -> None:
+        for name, least in LEAST.items():
+            if getattr(self, name) < least:
+                raise SpecError(f"{name}={getattr(self, name)}: expected at least {least}")
+        if self.epochs <= 0:
+            raise SpecError(f"epochs={self.epochs:g}: expected more than 0")
 
     def peak_lr(self) -> float:
         """Learning rate after the warm-up, for this batch size."""

@@ -5,6 +5,7 @@ import dataclasses
 import numpy as np
 import pytest
 
+from bench.errors import SpecError
 from trainers.recipe import NEUTRAL, Plan, Recipe
 
 
@@ -69,6 +70,15 @@ def test_weight_decay_follows_a_cosine_only_where_it_has_an_end() -> None:
     found = [rising.weight_decay(step) for step in range(300)]
     t = np.arange(300)
     np.testing.assert_allclose(found, 0.4 - 0.5 * 0.36 * (1 + np.cos(np.pi * t / 300)))
+
+
+@pytest.mark.parametrize(
+    ("field", "value"),
+    [("batch_size", 0), ("accumulate", 0), ("seed", -1), ("log_every", 0), ("epochs", 0.0)],
+)
+def test_numbers_that_make_no_sense_are_refused(field: str, value: float) -> None:
+    with pytest.raises(SpecError, match=f"{field}={value:g}: expected"):
+        Recipe(**{field: value})
 
 
 def test_identity_holds_every_field_but_those_that_change_no_result() -> None:
