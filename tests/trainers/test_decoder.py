@@ -4,6 +4,7 @@ import pytest
 import torch
 from torch import Tensor
 
+from bench.errors import SpecError
 from tests.trainers.tiny import shaken
 from trainers.blocks.decoder import LightDecoder
 from trainers.blocks.vit import sincos_positions
@@ -62,6 +63,12 @@ def test_positions_are_fixed_and_not_stored(decoder: LightDecoder) -> None:
     names = [name for name, _ in decoder.named_parameters()] + list(decoder.state_dict())
     assert not any("position" in name for name in names)
     torch.testing.assert_close(decoder.positions, sincos_positions(8, 3, prefix=1))
+
+
+@pytest.mark.parametrize(("dim", "heads"), [(30, 3), (32, 5)])
+def test_a_width_that_positions_or_heads_cannot_share_is_refused(dim: int, heads: int) -> None:
+    with pytest.raises(SpecError, match="divisible"):
+        LightDecoder(in_dim=10, dim=dim, depth=1, heads=heads, out_dim=7, grid=3)
 
 
 def test_the_mask_token_starts_small_and_linears_without_bias() -> None:

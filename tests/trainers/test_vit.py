@@ -208,6 +208,11 @@ def test_a_vit_with_another_prefix_is_refused(options: dict[str, int]) -> None:
         TokenViT(tiny_vit(**options))
 
 
+def test_images_that_patches_do_not_divide_are_refused() -> None:
+    with pytest.raises(SpecError, match="10 px do not divide into patches of 4 px"):
+        TokenViT(tiny_vit())(pictures(size=10))
+
+
 def test_sizes_are_those_of_the_wrapped_vit() -> None:
     model = TokenViT(tiny_vit("vit_mini_patch4_28"))
     assert (model.embed_dim, model.grid, model.patch_size) == (24, 7, 4)

@@ -6,6 +6,7 @@ import torch
 from timm.models.vision_transformer import Block
 from torch import Tensor, nn
 
+from bench.errors import SpecError
 from trainers.blocks.vit import init_linear, sincos_positions
 
 
@@ -22,6 +23,9 @@ class LightDecoder(nn.Module):
         heads: attention heads.
         out_dim: numbers predicted for each patch.
         grid: patches per side.
+
+    Raises:
+        SpecError: ``dim`` is not divisible by 4 (for the positions) and by ``heads``.
     """
 
     positions: Tensor
@@ -30,6 +34,11 @@ class LightDecoder(nn.Module):
         self, in_dim: int, dim: int, depth: int, heads: int, out_dim: int, grid: int
     ) -> None:
         super().__init__()
+        if dim % 4 or dim % heads:
+            raise SpecError(
+                f"a decoder {dim} wide with {heads} heads: the width must be divisible by 4 and by "
+                "the number of heads"
+            )
         self.embed = nn.Linear(in_dim, dim)
         self.mask_token = nn.Parameter(torch.empty(1, 1, dim).normal_(std=0.02))
         self.register_buffer("positions", sincos_positions(dim, grid, prefix=1), persistent=False)

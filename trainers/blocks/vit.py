@@ -72,8 +72,16 @@ class TokenViT(nn.Module):
             mask: (b, n) bool; True patches become the mask token before positions are added.
             keep: (b, k) indices; only these patches enter the transformer (after positions are
                 added).
+
+        Raises:
+            SpecError: the patch size does not divide the images.
         """
         vit = self.vit
+        if images.shape[-1] % self.patch_size:
+            raise SpecError(
+                f"views of {images.shape[-1]} px do not divide into patches of {self.patch_size} "
+                "px: choose a multiple of the patch size"
+            )
         grid = images.shape[-1] // self.patch_size
         x = vit.patch_embed.proj(images).flatten(2).transpose(1, 2)  # (b, n, d)
         if self.mask_token is not None:
