@@ -2,6 +2,7 @@
 
 import math
 from fractions import Fraction
+from random import Random
 
 import numpy as np
 import pytest
@@ -124,6 +125,39 @@ def test_blocks_keep_within_the_aspect_ratios() -> None:
         if mask.sum() == height * width:
             shapes.add((height, width))
     assert shapes == {(4, 4)}
+
+
+def reference_mask(random: Random, side: int, target: float) -> set[tuple[int, int]]:
+    """A blockwise mask as a set of cells: blocks of 16 cells up to what is missing."""
+    cells: set[tuple[int, int]] = set()
+    tries = 0
+    while len(cells) < target and tries < 10:
+        tries += 1
+        missing = target - len(cells)
+        area, aspect = random.uniform(16, missing), 0.3 ** random.uniform(-1, 1)
+        height, width = round((area * aspect) ** 0.5), round((area / aspect) ** 0.5)
+        if max(height, width) >= side:
+            continue
+        top, left = random.randint(0, side - height), random.randint(0, side - width)
+        block = {(top + y, left + x) for y in range(height) for x in range(width)}
+        if 0 < len(block - cells) <= missing:
+            cells |= block
+            tries = 0
+    return cells
+
+
+def test_blocks_are_as_many_and_as_large_as_in_a_reference_of_sets() -> None:
+    # Masked neighbours measure how coherent a mask is: few large blocks have many.
+    rng, random, side = np.random.default_rng(0), Random(0), 14
+    draw = BlockwiseMask(side, side, (0.3,), (0.0,))
+    found, expected = [], []
+    for _ in range(1500):
+        mask = draw(rng).reshape(side, side)
+        found.append((mask[1:] & mask[:-1]).sum() + (mask[:, 1:] & mask[:, :-1]).sum())
+        cells = reference_mask(random, side, 0.3 * side * side)
+        expected.append(sum(((y + 1, x) in cells) + ((y, x + 1) in cells) for y, x in cells))
+    error = math.sqrt((np.var(found) + np.var(expected)) / 1500)
+    assert abs(np.mean(found) - np.mean(expected)) < 4 * error
 
 
 def test_blockwise_masks_follow_their_generator() -> None:

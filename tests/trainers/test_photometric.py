@@ -153,6 +153,16 @@ def test_each_step_happens_with_its_probability(field: str, p: float) -> None:
     assert abs(changed - p) < 4.5 * math.sqrt(p * (1 - p) / count)
 
 
+def test_widths_of_the_blur_are_uniform_in_their_range() -> None:
+    x = torch.zeros(1000, 3, 17, 17)
+    x[:, :, 8, 8] = 1  # a blurred point is the kernel, whose variance is sigma squared
+    rows = augment(x, replace(NOTHING, blur_p=1.0, sigma=(0.5, 1.5)), generator())[:, 0].sum(1)
+    sigma = (rows * (torch.arange(17) - 8.0) ** 2).sum(1).sqrt()
+    assert 0.45 < sigma.min() < 0.55
+    assert 1.4 < sigma.max() < 1.52
+    assert abs(sigma.mean() - 1) < 4.5 / math.sqrt(12 * 1000) + 0.01
+
+
 def test_steps_are_chosen_independently() -> None:
     count = 4000
     x = images(1, 4).expand(count, -1, -1, -1)
