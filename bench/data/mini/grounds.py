@@ -1,4 +1,4 @@
-"""Colours and soft backgrounds that tell nothing about the class."""
+"""Soft, muted backgrounds that tell nothing about the class."""
 
 from __future__ import annotations
 
@@ -6,23 +6,14 @@ import numpy as np
 
 from bench.data.mini.materials import MATERIALS, RGB_FROM_YUV, Floats, Part, photograph
 
-
-def stand_out(ground: Floats, rng: np.random.Generator) -> Floats:
-    """Random object colours (n, 3) that differ visibly from the backgrounds' (n, 3)."""
-    n = len(ground)
-    colour = mean_colours(n, rng)
-    for _ in range(50):
-        near = np.linalg.norm(colour - ground, axis=1) < 0.12
-        if not near.any():
-            break
-        colour[near] = mean_colours(int(near.sum()), rng)
-    return colour
+LUMA = (0.4, 0.6)
+CHROMA = 0.05  # largest distance from grey
 
 
 def mean_colours(n: int, rng: np.random.Generator) -> Floats:
-    """Colours (n, 3) in luma and chroma, uniform over a gamut that leaves room for texture."""
-    luma = rng.uniform(0.3, 0.7, n)
-    radius, hue = 0.16 * np.sqrt(rng.random(n)), rng.uniform(0, 2 * np.pi, n)
+    """Muted colours (n, 3) in luma and chroma."""
+    luma = rng.uniform(*LUMA, n)
+    radius, hue = CHROMA * np.sqrt(rng.random(n)), rng.uniform(0, 2 * np.pi, n)
     return np.stack([luma, radius * np.cos(hue), radius * np.sin(hue)], 1).astype(np.float32)
 
 

@@ -7,9 +7,9 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from bench.data.mini.compose import Ints, Objects, draw, fit, paste, to_bytes
+from bench.data.mini.compose import Objects, draw, fit, paste, to_bytes
 from bench.data.mini.grounds import backgrounds
-from bench.data.mini.materials import MATERIALS, Floats, Part
+from bench.data.mini.materials import MATERIALS, Floats, Ints, Part
 from bench.data.mini.shapes import shapes
 
 MOST = 6

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -24,7 +24,7 @@ SPLITS: tuple[tuple[str, float], ...] = (
     ("unlabeled2017", 0.5),
 )
 CHUNK = 400  # images drawn at once
-LICENCE = {"id": 1, "name": "BSD 3-Clause (scikit-image, scikit-learn)", "url": ""}
+LICENCE = {"id": 1, "name": "as stated by scikit-image and scikit-learn", "url": ""}
 
 
 def write(folder: Path, plan: Plan, report: Report) -> None:
@@ -37,9 +37,11 @@ def write(folder: Path, plan: Plan, report: Report) -> None:
     for split, many in per_class.items():
         own = ids[first : first + many * len(MATERIALS)]
         (folder / split).mkdir()
-        _write_split(
-            folder, split, own, plan, lambda n, first=first: report(NAME, first + n, total)
-        )
+
+        def note(done: int, before: int = first) -> None:
+            report(NAME, before + done, total)
+
+        _write_split(folder, split, own, plan, note)
         first += len(own)
 
 
@@ -51,7 +53,9 @@ def _ids(n: int, plan: Plan) -> NDArray[np.int64]:
     return ids
 
 
-def _write_split(folder: Path, split: str, ids: NDArray[np.int64], plan: Plan, report: Any) -> None:
+def _write_split(
+    folder: Path, split: str, ids: NDArray[np.int64], plan: Plan, report: Callable[[int], None]
+) -> None:
     images: list[dict[str, Any]] = []
     instances: list[dict[str, Any]] = []
     sentences: list[dict[str, Any]] = []
