@@ -118,7 +118,7 @@ class TaskData:
     def eval_transform(
         self, model: LoadedModel, size_px: int | None = None, crop_pct: float | None = None
     ) -> EvalTransform:
-        """The checkpoint's own evaluation input, with the side or the crop of a protocol's field."""
+        """The checkpoint's own evaluation input, but for the side or crop that a field asks for."""
         from bench.transforms import EvalTransform
 
         own = model.backbone.input

@@ -12,15 +12,18 @@ from collections.abc import Iterator
 import numpy as np
 import torch
 from torch import Tensor
-from torch.nn.functional import normalize
+from torch.nn.functional import pad
 
 from tasks.memory import as_tensor
 
 QUERY_CHUNK = 256
-KEY_CHUNK = 8192
+KEY_CHUNK = 16_384
+GROUP = 16  # keys of a chunk of which the best is looked at first
 MARGIN = 32  # candidates kept beyond k
-SLACK = 1e-5  # bound on the float32 error of a cosine: unit vectors, sums of at most ~4,000 terms
-RESCORE_ROWS = 32  # rows of candidates in float64 at once: 32 x 232 x 768 x 8 bytes = 46 MB
+# Bounds on the error of a cosine by the precision that the process has set for float32 products:
+# full, TF32, bfloat16.
+SLACK = {"highest": 1e-5, "high": 2e-3, "medium": 1e-2}
+RESCORE_ROWS = {"cpu": 4, "cuda": 64}  # queries at once: on a host the copies then stay in cache
 INDEX_BITS = 31
 
 
@@ -38,13 +41,13 @@ def nearest(
     cosines are ordered by the lower key index. A row of zeros has cosine 0 with everything.
     Shapes: queries (n, d), keys (m, d), any float type, memory-mapped or not; k <= m.
     """
-    table = as_tensor(keys, device)
+    table, asked = as_tensor(keys, device), as_tensor(queries)
     for start in range(0, len(queries), query_chunk):
         rows = slice(start, min(start + query_chunk, len(queries)))
-        block = as_tensor(queries, "cpu")[rows].to(device)  # (b, d)
+        block = asked[rows].to(device)  # (b, d)
         ranks, unsure = _search(block, table, k, key_chunk)  # (b, k), (b,)
         if unsure.any():
-            ranks[unsure] = _search_exactly(block[unsure], table, k, key_chunk)
+            ranks[unsure] = _search_exactly(block[unsure], table, k, max(1, key_chunk // 4))
         cosine, index = _unpack(ranks)
         yield rows, cosine.cpu(), index.cpu()
 
@@ -52,34 +55,42 @@ def nearest(
 def _search(block: Tensor, table: Tensor, k: int, key_chunk: int) -> tuple[Tensor, Tensor]:
     """Top-k ranks by float32 candidates, and the rows whose candidates may be incomplete."""
     wanted = min(k + MARGIN, len(table))
-    query = normalize(block.float(), dim=1)
+    query = _unit(block, torch.float32)
     best = query.new_full((len(block), wanted), -torch.inf)  # (b, wanted)
     where = torch.zeros(best.shape, dtype=torch.int64, device=best.device)
+    offsets = torch.arange(GROUP, device=best.device)[:, None]
     for start in range(0, len(table), key_chunk):
-        chunk = normalize(table[start : start + key_chunk].to(query.device).float(), dim=1)
+        chunk = _unit(table[start : start + key_chunk].to(query.device), torch.float32)
         cosine = query @ chunk.T  # (b, d) @ (d, c) -> (b, c)
-        # Few keys of a late chunk beat the running best, and a short top-k is much cheaper.
-        news = int((cosine > best[:, -1:]).sum(1, dtype=torch.int32).max())
+        cosine = pad(cosine, (0, -len(chunk) % GROUP), value=-torch.inf)
+        # Keys that beat the running best lie in groups whose peak does, and those are few: the
+        # costly top-k then sees a small part of the chunk.
+        peak = cosine.unflatten(1, (GROUP, -1)).amax(1)  # (b, c / GROUP)
+        news = min(int((peak > best[:, -1:]).sum(1, dtype=torch.int32).max()), wanted)
         if news:
-            value, column = cosine.topk(min(news, wanted), dim=1)
-            best, order = torch.cat([best, value], 1).topk(wanted, dim=1)
+            group = peak.topk(min(news, peak.shape[1]), dim=1, sorted=False).indices
+            column = (group[:, None, :] + offsets * peak.shape[1]).flatten(1)  # (b, GROUP * news)
+            value = torch.cat([best, cosine.gather(1, column)], 1)
+            best, order = value.topk(wanted, dim=1)
             where = torch.cat([where, column + start], 1).gather(1, order)
-    # A key outside the candidates is at most best[:, -1] + SLACK, the k-th neighbour is at least
-    # best[:, k - 1] - SLACK; NaN compares false and is left to the caller to find.
-    unsure = (best[:, k - 1] - best[:, -1]) <= 2 * SLACK
+    # A key outside the candidates is at most best[:, -1] + slack, the k-th neighbour is at least
+    # best[:, k - 1] - slack.
+    slack = SLACK[torch.get_float32_matmul_precision()]
+    unsure = (best[:, k - 1] - best[:, -1]) <= 2 * slack
     if wanted == len(table):
         unsure = torch.zeros_like(unsure)
-    pairs = zip(block.split(RESCORE_ROWS), where.split(RESCORE_ROWS), strict=True)
-    ranks = torch.cat([_ranks(_cosines(rows, table, index), index) for rows, index in pairs])
+    rows = RESCORE_ROWS.get(block.device.type, 4)
+    pairs = zip(block.split(rows), where.split(rows), strict=True)
+    ranks = torch.cat([_ranks(_cosines(some, table, index), index) for some, index in pairs])
     return ranks.topk(k, dim=1).values, unsure
 
 
 def _search_exactly(block: Tensor, table: Tensor, k: int, key_chunk: int) -> Tensor:
     """Top-k ranks with every cosine in float64: for rows with many (nearly) equal neighbours."""
-    query = normalize(block.double(), dim=1)
+    query = _unit(block, torch.float64)
     best = torch.empty((len(block), 0), dtype=torch.int64, device=block.device)
     for start in range(0, len(table), key_chunk):
-        chunk = normalize(table[start : start + key_chunk].to(query.device).double(), dim=1)
+        chunk = _unit(table[start : start + key_chunk].to(query.device), torch.float64)
         index = torch.arange(start, start + len(chunk), device=query.device)
         ranks = torch.cat([best, _ranks(query @ chunk.T, index)], 1)  # (b, k + c)
         best = ranks.topk(min(k, ranks.shape[1]), dim=1).values
@@ -88,9 +99,17 @@ def _search_exactly(block: Tensor, table: Tensor, k: int, key_chunk: int) -> Ten
 
 def _cosines(block: Tensor, table: Tensor, index: Tensor) -> Tensor:
     """Float64 cosines of each row with its own candidates: (b, d), (b, w) -> (b, w)."""
-    keys = table[index.to(table.device)].to(block.device).double()  # (b, w, d)
-    product = normalize(block.double(), dim=1)[:, None] * normalize(keys, dim=2)
-    return product.sum(2)
+    found = table.index_select(0, index.flatten().to(table.device)).to(block.device)
+    keys = _unit(found, torch.float64).view(*index.shape, -1)  # (b, w, d)
+    query = _unit(block, torch.float64)
+    return torch.bmm(keys, query[:, :, None])[:, :, 0]
+
+
+def _unit(x: Tensor, dtype: torch.dtype) -> Tensor:
+    """Rows (n, d) divided by their length, as a copy; a row of zeros stays one."""
+    copy = x.to(dtype, copy=True)
+    length = torch.linalg.vector_norm(copy, dim=1, keepdim=True)
+    return copy.div_(length.clamp_min_(torch.finfo(torch.float32).tiny))
 
 
 def _ranks(cosine: Tensor, index: Tensor) -> Tensor:

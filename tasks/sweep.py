@@ -33,9 +33,10 @@ class HeadInfo:
 class HeadSweep:
     """All heads of one protocol, grouped by what they read: (token recipe, BatchNorm or not).
 
-    Recipes differ in width and in input, so each group is one tensor [heads, classes, width] and
-    nothing is padded; within a group a single matrix product serves every learning rate.
-    Heads are numbered group by group, in the order of `infos`.
+    Recipes differ in width and in input, so each group is one tensor [heads, classes, width];
+    within a group a single matrix product serves every learning rate. Padding all groups to one
+    width took twice as long (linear_dinov2 on ViT-S, 52 heads: 75 against 37 ms for the products
+    of a step). Heads are numbered group by group, in the order of `infos`.
     """
 
     def __init__(

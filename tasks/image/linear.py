@@ -146,13 +146,13 @@ class Linear(Task):
         """The protocol's numbers with this task's fields in their place."""
         names = {f.name for f in fields(Protocol)} & {f.name for f in fields(self)}
         given = {name: getattr(self, name) for name in names if getattr(self, name) is not None}
+        if self.epochs is not None:
+            given["large_epochs"] = None
         return replace(PROTOCOLS[self.protocol], **given)
 
     def _resolved(self, backbone: Backbone) -> tuple[Protocol, list[str]]:
         """The recipe for one backbone (its tokens and length settled), and what to say of it."""
         recipe, lost = self._recipe().for_backbone(backbone)
-        if self.epochs is not None:
-            recipe = replace(recipe, epochs=self.epochs)
         notes = []
         if lost and self.tokens is not None:
             raise SpecError(

@@ -85,13 +85,15 @@ def test_exact_protocols_forward_fresh_crops(
     )
 
 
+def source_of(model: LoadedModel, data: TaskData, rows: np.ndarray, batch: int) -> AugmentedBatches:
+    crops = TrainTransform("rrc_bilinear", 16)
+    return AugmentedBatches(model, data.open("train"), rows, ("cls", "avg"), crops, data, batch)
+
+
 def batches_of(
     folder: Path, model: LoadedModel, cache: Path, **changes: object
 ) -> list[tuple[dict[str, torch.Tensor], torch.Tensor]]:
-    data = data_in(folder, cache, **changes)
-    rows = np.arange(3, 48)
-    crops = TrainTransform("rrc_bilinear", 16)
-    source = AugmentedBatches(model, data.open("train"), rows, ("cls", "avg"), crops, data, 12)
+    source = source_of(model, data_in(folder, cache, **changes), np.arange(3, 48), batch=12)
     assert source.iterations == 3
     return [*source.epoch(0), *source.epoch(1)]
 
@@ -111,8 +113,24 @@ def test_augmented_batches_repeat_and_do_not_depend_on_workers_or_pieces(
         ):
             assert torch.equal(y, z)
             torch.testing.assert_close(a["cls"], b["cls"])
-    # The second epoch looks at other crops.
-    assert not torch.equal(plain[0][0]["avg"].sum(), plain[3][0]["avg"].sum())
+
+
+def test_every_visit_of_an_image_sees_another_crop(
+    folder: Path, model: LoadedModel, tmp_path: Path
+) -> None:
+    source = source_of(model, data_in(folder, tmp_path), np.array([17]), batch=1)
+    ((first, _),), ((second, _),), ((again, _),) = (list(source.epoch(e)) for e in (0, 1, 0))
+    assert not torch.allclose(first["avg"], second["avg"])
+    assert torch.equal(first["avg"], again["avg"])
+
+
+def test_only_the_given_rows_are_trained_on(
+    folder: Path, model: LoadedModel, tmp_path: Path
+) -> None:
+    data = data_in(folder, tmp_path)
+    rows = np.flatnonzero(data.open("train").targets == 2)
+    ((_, target),) = source_of(model, data, rows, batch=len(rows)).epoch(0)
+    assert target.tolist() == [2] * 12
 
 
 def test_unreadable_images_stop_the_probe_unless_skipped(

@@ -11,6 +11,7 @@ from bench.errors import SpecError
 from bench.records import Outcome
 from bench.spec import bind, non_default, parse
 from bench.task import warnings_of
+from tasks import neighbours
 from tasks.image.knn import Knn, vote
 from tasks.neighbours import nearest
 from tests.tasks.fakes import FakeData, data_of, fake_model, one_hot
@@ -103,6 +104,26 @@ def test_neighbours_equal_a_full_float64_sort_for_any_chunk_size() -> None:
         found = nearest(queries, keys, 30, query_chunk=query_chunk, key_chunk=key_chunk)
         index = np.concatenate([index.numpy() for _, _, index in found])
         np.testing.assert_array_equal(index, expected)
+
+
+def test_coarse_products_do_not_change_the_neighbours(monkeypatch: pytest.MonkeyPatch) -> None:
+    rng = np.random.default_rng(4)
+    keys = (rng.normal(size=(8000, 4)) + 5).astype(np.float16)
+    queries = (rng.normal(size=(50, 4)) + 5).astype(np.float16)
+    ((_, _, exact),) = nearest(queries, keys, 10)
+    unit = neighbours._unit
+
+    def as_on_a_tensor_core(x: torch.Tensor, dtype: torch.dtype) -> torch.Tensor:
+        return unit(x, dtype).bfloat16().float() if dtype == torch.float32 else unit(x, dtype)
+
+    monkeypatch.setattr(neighbours, "_unit", as_on_a_tensor_core)
+    before = torch.get_float32_matmul_precision()
+    torch.set_float32_matmul_precision("medium")
+    try:
+        ((_, _, coarse),) = nearest(queries, keys, 10)
+    finally:
+        torch.set_float32_matmul_precision(before)
+    assert torch.equal(exact, coarse)
 
 
 def test_negative_and_zero_cosines_keep_their_order() -> None:

@@ -121,6 +121,14 @@ def test_selection_on_test_reports_the_best_head_and_epoch_and_says_so() -> None
     assert not any("selection=test" in text for text in warnings_of(run(noisy())))
 
 
+def test_of_equally_good_epochs_the_first_is_the_best() -> None:
+    y = np.arange(300) % 6
+    data = data_of(one_hot(y, 6), y, one_hot(y[:90], 6), y[:90])
+    outcome = run(data, selection="test", eval_every=5)
+    assert outcome.extras["test_accuracy"][:, 1].tolist() == [1.0] * 4
+    assert outcome.extras["reported_epoch"] == 5
+
+
 def test_the_stored_head_gives_the_stored_predictions() -> None:
     data = noisy()
     outcome = run(data, batch_norm="on")
@@ -269,6 +277,9 @@ def test_large_backbones_train_shorter_under_mae_unless_told() -> None:
     protocol = PROTOCOLS["linear_mae"]
     assert protocol.for_backbone(fake_model(embed_dim=768).backbone)[0].epochs == 90
     assert protocol.for_backbone(fake_model(embed_dim=1024).backbone)[0].epochs == 50
+    told = Linear(protocol="linear_mae", epochs=12, augmentation="none")
+    outcome = told.run(fake_model(embed_dim=1024), noisy())
+    assert outcome.extras["evaluated_epochs"].tolist() == [10, 12]
 
 
 # ---------------------------------------------------------------------- schedules and slices
