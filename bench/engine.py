@@ -88,6 +88,7 @@ def evaluate(
     wanted = plan.requests(tasks)
     report = Report()
     spaces: dict[tuple[str, int], TaskData] = {}
+    cache = FeatureCache(settings.cache)
     for source in models:
         try:
             model = load_model(source)
@@ -98,17 +99,17 @@ def evaluate(
         for seed in settings.seeds:
             for request in wanted:
                 key = (request.spec.dataset_text, seed)
-                data = spaces.setdefault(key, _space(request, seed, settings))
+                data = spaces.setdefault(key, task_data(request, seed, settings, cache))
                 _fill(model, request, data, store, report)
     return report
 
 
-def _space(request: Request, seed: int, settings: Settings) -> TaskData:
+def task_data(request: Request, seed: int, settings: Settings, cache: FeatureCache) -> TaskData:
     """The splits of one data set and what tasks share of them."""
     return TaskData(
         parts=request.spec.dataset,
         data_root=settings.data,
-        cache=FeatureCache(settings.cache),
+        cache=cache,
         seed=seed,
         device=settings.device or best_device(),
         batch_size=settings.batch_size,
@@ -196,10 +197,12 @@ def score_backbone(
     )
     scores: dict[str, float] = {}
     try:
-        with torch.random.fork_rng(), tempfile.TemporaryDirectory() as cache:
+        with torch.random.fork_rng(), tempfile.TemporaryDirectory() as folder:
+            cache = FeatureCache(Path(folder))
+            settings = Settings(data=data, device=str(device), workers=0)
             for request in plan.requests([tasks]):
-                settings = Settings(data=data, cache=Path(cache), device=str(device), workers=0)
-                outcome: Outcome = request.task.run(model, _space(request, 0, settings))
+                data_of_task = task_data(request, 0, settings, cache)
+                outcome: Outcome = request.task.run(model, data_of_task)
                 metric: Metric = request.task.score(outcome)[request.task.headline]
                 scores[request.text] = metric.value
     finally:

@@ -107,6 +107,7 @@ def train(
                 )
             set_schedule(optimizer, plan.lr(step), plan.weight_decay(step))
             micro_batches = loaded.batch.split(recipe.accumulate)
+            parts: dict[str, Tensor] = {}
             for i, micro in enumerate(micro_batches):
                 # All that is drawn in a step comes from its number: resuming needs no generator
                 # state.
@@ -114,9 +115,10 @@ def train(
                 torch.manual_seed(seed)
                 batch = prepare(micro.to(fabric.device), method, seed)
                 with fabric.no_backward_sync(model, enabled=i + 1 < len(micro_batches)):
-                    parts = model(batch, step)
-                    fabric.backward(parts["loss"] / len(micro_batches))
-            parts = {name: value.detach() for name, value in parts.items()}
+                    found = model(batch, step)
+                    fabric.backward(found["loss"] / len(micro_batches))
+                for name, value in found.items():
+                    parts[name] = parts.get(name, 0) + value.detach() / len(micro_batches)
             norm = clip_gradients(method, recipe.clip, recipe.clip_mode)
             # Reading a number waits for the device, so accelerators are asked only now and then.
             if fabric.device.type == "cpu" or step % recipe.log_every == 0:
@@ -338,6 +340,7 @@ def write_product(
         "input": input_spec(method).to_json(),
         "eval_branch": method.eval_branch,
         "pos_interp": method.pos_interp,
+        "extras": method.extras(),
         "pretrain": pretrain,
     }
     write_checkpoint(folder.checkpoint, method.backbone(), method.state_dict(), meta)

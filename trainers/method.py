@@ -50,6 +50,10 @@ class Method(nn.Module, ABC):
     def backbone(self) -> VisionTransformer:
         """The network that is evaluated and saved: the teacher's or the student's encoder."""
 
+    def extras(self) -> dict[str, Any]:
+        """What the checkpoint's card says beyond the backbone, such as where prototypes are."""
+        return {}
+
     def views(self, image: Image.Image, rng: np.random.Generator) -> list[View]:
         """The views of one image, as a loader process cuts them."""
         return cut_views(image, self.view_specs(), rng)

@@ -37,14 +37,16 @@ def run(
     """Runs the task on its part of the mini benchmark."""
 
     def runner(**settings: Any) -> tuple[Task, Outcome]:
-        from bench.engine import _space
+        from bench.engine import task_data
+        from bench.features import FeatureCache
 
         name = cls.__module__.rpartition(".")[2]
         request: Request = plan.requests([f"{name}@{cls.mini}"])[0]
         seed = settings.pop("seed", 0)
         folder = tmp_path / f"cache-{len(list(tmp_path.iterdir()))}"
         options = {"workers": 0, "device": "cpu"} | settings
-        data = _space(request, seed, Settings(data=mini, cache=folder, **options))
+        settings_of_run = Settings(data=mini, **options)
+        data = task_data(request, seed, settings_of_run, FeatureCache(folder))
         return request.task, request.task.run(model, data)
 
     return runner

@@ -1,7 +1,7 @@
 """SlotMIM: patch distillation on few prototypes, within and across views, and slot contrast."""
 
 from dataclasses import dataclass
-from typing import Literal, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 import torch
 from timm.models.vision_transformer import VisionTransformer
@@ -277,6 +277,15 @@ class SlotMIM(Method):
         self.centre.update()
         momentum = cosine(step + 1, self.r.momentum, 1.0, self.plan.steps)
         self.teacher.update(self.student, momentum)
+
+    def extras(self) -> dict[str, Any]:
+        return {
+            "proto": {
+                "projector": "teacher.model.projector",
+                "prototypes": "teacher.model.prototypes.weight",
+                "temperature": self.r.teacher_temp,
+            }
+        }
 
     def backbone(self) -> VisionTransformer:
         return self.teacher.model["encoder"].vit
