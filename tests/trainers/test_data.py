@@ -149,6 +149,7 @@ def loaded(workers: int) -> list[Any]:
     return list(make_loader(pictures(broken=(2,)), method, 0))
 
 
+@pytest.mark.filterwarnings("ignore:This DataLoader will create")  # on a machine of one core
 def test_worker_processes_change_no_pixel_and_batches_follow_the_sampler() -> None:
     alone, shared = loaded(0), loaded(2)
     expected = [[3 if i == 2 else i for _, i in keys] for keys in StepSampler(plan(1.0), 0)]
