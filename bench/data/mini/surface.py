@@ -32,13 +32,13 @@ class Jitter:
     turn: float = 0.5  # radians, either way
     octaves: float = 0.35  # of scale, either way
     contrast: float = 0.15  # the deviation of luma that every crop is moved towards ...
-    equalise: float = 0.3  # ... by this power: 0 leaves it, 1 makes all crops alike
-    keep_luma: float = 0.7  # of the mean's distance from middle grey
-    luma: float = 0.1  # added to the mean, either way
-    hue: float = 0.45  # radians, either way
+    equalise: float = 0.15  # ... by this power: 0 leaves it, 1 makes all crops alike
+    keep_luma: float = 0.8  # of the mean's distance from middle grey
+    luma: float = 0.08  # added to the mean, either way
+    hue: float = 0.3  # radians, either way
     saturation: tuple[float, float] = (0.6, 1.1)
-    chroma: float = 0.035  # deviation of what is added to the mean
-    tint: float = 0.12  # deviation of the chroma that follows luma
+    chroma: float = 0.03  # deviation of what is added to the mean
+    tint: float = 0.06  # deviation of the chroma that follows luma
     stand_out: float = 0.1  # least distance of the mean from the background's
 
 
