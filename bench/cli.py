@@ -1,6 +1,7 @@
 """The command line: thin and quick; what is heavy is imported by the command that needs it."""
 
 import json
+import os
 import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -279,6 +280,9 @@ def emit(values: Mapping[str, Any]) -> None:
 
 def main() -> NoReturn:
     """Run the command line; an error that advice can mend is one line and exit code 2."""
+    # Threads that spin while they wait make a step four times slower as soon as anything else,
+    # be it the loader, wants a core. Read by the OpenMP runtime when torch is imported.
+    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
     try:
         app()
     except SSLBenchError as error:

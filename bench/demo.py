@@ -15,9 +15,9 @@ TASKS = "knn@{0},linear@{0}"
 
 # Recipes that let each method beat random weights on two cores within minutes.
 RUNS = {
-    "mae": "mae@mini_objects?preset=small&epochs=40",
-    "dino": "dino@mini_objects?preset=small&epochs=10",
-    "slotmim": "slotmim@mini_objects?preset=small&epochs=12",
+    "mae": "epochs=8&warmup_epochs=1",
+    "dino": "epochs=4&lr=2e-3&warmup_epochs=0.5&momentum=0.98&freeze_last_epochs=0.5",
+    "slotmim": "epochs=3&lr=2e-3&warmup_epochs=0.5&momentum=0.98&freeze_prototype_epochs=0.25",
 }
 # The data-scaling curve: one method, as many steps on each subset as on the whole.
 CURVE = "mae"
@@ -83,18 +83,14 @@ next, with your own data and checkpoints:
 def training_runs() -> dict[str, str]:
     """Name and spec of every run: the methods on all data, and one of them on subsets."""
     from bench.data.mini.plan import IMAGES
-    from bench.spec import parse
 
-    specs = dict(RUNS)
-    whole = parse(RUNS[CURVE])
-    options = dict(whole.options)
+    common = f"preset=small&arch={ARCH}&workers=1"
+    specs = {name: f"{name}@mini_objects?{common}&{more}" for name, more in RUNS.items()}
+    pairs = [pair.split("=") for pair in RUNS[CURVE].split("&")]
     for n in CURVE_SIZES:
-        # The same number of images seen: a smaller set is gone through more often.
-        epochs = float(options["epochs"]) * IMAGES / n
-        warmup = float(options.get("warmup_epochs", 2)) * IMAGES / n
-        specs[f"{CURVE}-{n}"] = (
-            f"{CURVE}@mini_objects[n={n},seed=0]?preset=small&epochs={epochs:g}&warmup_epochs={warmup:g}"
-        )
+        # As many images seen: a smaller set is gone through more often, the warm-up included.
+        more = "&".join(f"{key}={float(value) * IMAGES / n:g}" for key, value in pairs)
+        specs[f"{CURVE}-{n}"] = f"{CURVE}@mini_objects[n={n},seed=0]?{common}&{more}"
     return specs
 
 

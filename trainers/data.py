@@ -15,8 +15,8 @@ from trainers.blocks.views import Batch, View, collate, cut_views
 from trainers.method import Method
 from trainers.recipe import Plan
 
-# First words of the seed sequences, so that order, views and steps never share a stream.
-ORDER, VIEWS, STEP = 1, 2, 3
+# First words of the seed sequences, so that no two kinds of draws share a stream.
+ORDER, VIEWS, STEP, COLOUR = 1, 2, 3, 4
 
 
 @dataclass
@@ -103,9 +103,9 @@ def make_loader(split: Split, method: Method, first_step: int) -> DataLoader[Loa
     )
 
 
-def step_seed(seed: int, step: int, part: int = 0) -> int:
+def step_seed(seed: int, step: int, part: int = 0, stream: int = STEP) -> int:
     """Seed of everything that is drawn within a step: a resumed run needs no generator state."""
-    words = np.random.SeedSequence([STEP, seed, step, part, dist.rank()]).generate_state(
+    words = np.random.SeedSequence([stream, seed, step, part, dist.rank()]).generate_state(
         1, np.uint64
     )
     return int(words[0] >> 1)

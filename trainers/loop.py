@@ -26,7 +26,7 @@ from bench.spec import Spec, bind, parse
 from bench.transforms import InputSpec
 from trainers.blocks.photometric import augment
 from trainers.blocks.views import Batch, collate, effective_epoch_factor
-from trainers.data import make_loader, step_seed
+from trainers.data import COLOUR, make_loader, step_seed
 from trainers.method import Method
 from trainers.optim import clip_gradients, make_optimizer, set_schedule
 from trainers.recipe import NEUTRAL, Plan, Recipe
@@ -111,9 +111,9 @@ def train(
             for i, micro in enumerate(micro_batches):
                 # All that is drawn in a step comes from its number: resuming needs no generator
                 # state.
-                seed = step_seed(recipe.seed, step, i)
-                torch.manual_seed(seed)
-                batch = prepare(micro.to(fabric.device), method, seed)
+                torch.manual_seed(step_seed(recipe.seed, step, i))
+                colour = step_seed(recipe.seed, step, i, COLOUR)
+                batch = prepare(micro.to(fabric.device), method, colour)
                 with fabric.no_backward_sync(model, enabled=i + 1 < len(micro_batches)):
                     found = model(batch, step)
                     fabric.backward(found["loss"] / len(micro_batches))

@@ -1,7 +1,7 @@
 """Recipe: all that decides how a run goes; configuration, command line and identity in one."""
 
-from dataclasses import dataclass, fields
-from typing import Any, Literal
+from dataclasses import dataclass
+from typing import Literal
 
 from bench.errors import SpecError
 from trainers.blocks import schedules
@@ -95,10 +95,6 @@ class Recipe:
             "none": 1.0,
         }
         return self.lr * factor[self.lr_rule]
-
-    def identity(self) -> dict[str, Any]:
-        """The fields that decide what comes out."""
-        return {f.name: getattr(self, f.name) for f in fields(self) if f.name not in NEUTRAL}
 
 
 @dataclass(frozen=True)

@@ -95,7 +95,7 @@ class DINO(Method):
             "head_dim": 64,
             "local_crops": 4,
             "teacher_temp": 0.04,
-            "momentum": 0.99,
+            "momentum": 0.99,  # short runs: a teacher that follows within a hundred steps
             "warmup_epochs": 2.0,
             "clip": 3.0,
             "norm_last_layer": True,

@@ -124,7 +124,7 @@ class SlotMIM(Method):
             "lr": 1e-3,
             "warmup_epochs": 2.0,
             "teacher_temp_epochs": 0.0,
-            "momentum": 0.99,
+            "momentum": 0.99,  # short runs: a teacher that follows within a hundred steps
             "clip": 3.0,
             "freeze_prototype_epochs": 1.0,
             "drop_path": 0.0,
