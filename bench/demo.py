@@ -21,7 +21,8 @@ RUNS = {
 }
 # The data-scaling curve: one method, as many steps on each subset as on the whole.
 CURVE = "mae"
-CURVE_SIZES = (375, 1500)
+CURVE_SIZES = (384, 1536)
+BATCH = 128
 
 
 def run(out: Path) -> None:
@@ -84,12 +85,13 @@ def training_runs() -> dict[str, str]:
     """Name and spec of every run: the methods on all data, and one of them on subsets."""
     from bench.data.mini.plan import IMAGES
 
-    common = f"preset=small&arch={ARCH}&workers=1"
+    common = f"preset=small&arch={ARCH}&batch_size={BATCH}&workers=1"
     specs = {name: f"{name}@mini_objects?{common}&{more}" for name, more in RUNS.items()}
     pairs = [pair.split("=") for pair in RUNS[CURVE].split("&")]
     for n in CURVE_SIZES:
-        # As many images seen: a smaller set is gone through more often, the warm-up included.
-        more = "&".join(f"{key}={float(value) * IMAGES / n:g}" for key, value in pairs)
+        # As many steps on each: a smaller set is gone through more often, the warm-up included.
+        times = (IMAGES // BATCH) / (n // BATCH)
+        more = "&".join(f"{key}={float(value) * times:g}" for key, value in pairs)
         specs[f"{CURVE}-{n}"] = f"{CURVE}@mini_objects[n={n},seed=0]?{common}&{more}"
     return specs
 
