@@ -5,7 +5,7 @@ import os
 import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Annotated, Any, NoReturn
+from typing import Annotated, Any, Literal, NoReturn, cast
 
 import typer
 
@@ -91,7 +91,7 @@ def mini(
         raise SpecError(f"no size {size!r}; {nearest(size, ('small', 'medium'))}")
     from bench import demo
 
-    sheet = demo.write_mini_with_sheet(folder, size, seed, images)
+    sheet = demo.write_mini_with_sheet(folder, cast(Literal["small", "medium"], size), seed, images)
     if as_json:
         emit({"folder": str(folder), "contact_sheet": str(sheet)})
     else:

@@ -2,6 +2,7 @@
 
 import time
 from pathlib import Path
+from typing import Literal
 
 import typer
 
@@ -96,7 +97,9 @@ def training_runs() -> dict[str, str]:
     return specs
 
 
-def write_mini_with_sheet(folder: Path, size: str, seed: int, images: int | None) -> Path:
+def write_mini_with_sheet(
+    folder: Path, size: Literal["small", "medium"], seed: int, images: int | None
+) -> Path:
     """Write the mini benchmark and a contact sheet into ``folder``; returns the sheet's path."""
     from bench.data.mini.sheet import contact_sheet
     from bench.data.mini.write import write_mini
