@@ -25,6 +25,7 @@ from bench.data.mini.plan import Plan
 from bench.data.mini.polygons import polygons
 from bench.data.mini.shapes import shapes
 from bench.data.mini.sheet import contact_sheet
+from bench.data.mini.surface import recoloured, surface
 from bench.data.mini.write import DATA_SETS, write_mini
 from bench.errors import DataError
 from bench.safe_pickle import load_plain_pickle
@@ -213,15 +214,21 @@ def test_the_class_moves_no_object_and_changes_no_outline() -> None:
 
 def test_mean_colour_does_not_decide_the_class() -> None:
     def sample(many: int, part: materials.Part) -> tuple[np.ndarray, np.ndarray]:
+        rng = np.random.default_rng(1)
         classes = np.arange(len(MATERIALS)).repeat(many)
-        return single(classes, part, 32, np.random.default_rng(1)).mean((1, 2)), classes
+        steps = np.tile(np.arange(20) - 9.5, (len(classes), 1))
+        crops = surface(classes, part, 32, steps, steps, rng)  # (n, 20, 20, 3)
+        grey = np.tile([0.5, 0, 0], (len(classes), 1))
+        crops = recoloured(crops, np.ones(crops.shape[:3]), grey, rng)
+        return crops.mean((1, 2)), classes
 
     (known, labels), (asked, wanted) = sample(100, "train"), sample(30, "val")
     distance = ((asked[:, None] - known) ** 2).sum(-1)  # (n, m)
     nearest = labels[np.argpartition(distance, 10, axis=1)[:, :10]]
     votes = np.array([np.bincount(row, minlength=len(MATERIALS)) for row in nearest])
-    # Measured at full size: 17 %; a small CNN reaches about 70 %, chance is 5.6 %.
-    assert (votes.argmax(1) == wanted).mean() < 0.27
+    # Of perfectly cut out objects: about 30 %. A small CNN reaches 65 %, chance is 5.6 %.
+    accuracy = (votes.argmax(1) == wanted).mean()
+    assert accuracy < 0.4, accuracy
 
 
 # ---- mini_objects: ImageNet ----------------------------------------------------------------

@@ -59,7 +59,7 @@ def draw(
     """
     left = np.floor(objects.x - tile_px / 2 + 0.5).astype(np.int64)
     top = np.floor(objects.y - tile_px / 2 + 0.5).astype(np.int64)
-    steps = np.arange(tile_px, dtype=np.float32) + 0.5
+    steps = np.arange(tile_px) + 0.5
     dx = left[:, None] + steps - objects.x[:, None]  # (n, t) from the object's centre
     dy = top[:, None] + steps - objects.y[:, None]
     opacity = _opacity(objects, part, dx, dy)
@@ -82,7 +82,7 @@ def _opacity(objects: Objects, part: Part, dx: Floats, dy: Floats) -> Floats:
     distance = bilinear(maps, objects.shape[:, None, None], rows, columns)  # in map sides
     outside = (np.abs(u) > 0.5) | (np.abs(v) > 0.5)
     coverage = np.clip(distance * scale + 0.5, 0, 1)
-    return np.where(outside, np.float32(0), coverage).astype(np.float32)
+    return np.asarray(np.where(outside, 0.0, coverage))
 
 
 def paste(canvas: Floats, image: Ints, drawn: Drawn) -> NDArray[np.bool_]:
@@ -115,9 +115,7 @@ def single(classes: Ints, part: Part, side_px: int, rng: np.random.Generator) ->
     scale, half = fit(chosen, angle, rng.uniform(*AREA, n), 0.97, part, side_px)
     room = (side_px / 2 - half).clip(0)  # (n, 2)
     centre = side_px / 2 + rng.uniform(-1, 1, (n, 2)) * room
-    objects = Objects(
-        classes, chosen, *(v.astype(np.float32) for v in (centre[:, 0], centre[:, 1], scale, angle))
-    )
+    objects = Objects(classes, chosen, centre[:, 0], centre[:, 1], scale, angle)
     canvas, ground = backgrounds(n, side_px, part, rng)
     paste(canvas, np.arange(n), draw(objects, part, side_px, side_px + 2, ground, rng))
     return to_bytes(canvas)

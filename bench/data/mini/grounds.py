@@ -14,7 +14,7 @@ def mean_colours(n: int, rng: np.random.Generator) -> Floats:
     """Muted colours (n, 3) in luma and chroma."""
     luma = rng.uniform(*LUMA, n)
     radius, hue = CHROMA * np.sqrt(rng.random(n)), rng.uniform(0, 2 * np.pi, n)
-    return np.stack([luma, radius * np.cos(hue), radius * np.sin(hue)], 1).astype(np.float32)
+    return np.stack([luma, radius * np.cos(hue), radius * np.sin(hue)], 1)
 
 
 def backgrounds(
@@ -25,7 +25,7 @@ def backgrounds(
     Each is a very blurred piece of a photograph of any class: seven points across, interpolated.
     """
     coarse = 7
-    values = np.empty((n, coarse, coarse, 3), np.float32)
+    values = np.empty((n, coarse, coarse, 3))
     source = rng.integers(0, len(MATERIALS), n)
     place = rng.random((n, 2))
     for index in np.unique(source):
@@ -40,7 +40,7 @@ def backgrounds(
     yuv = mean[:, None, None] + rng.uniform(0.02, 0.07, (n, 1, 1, 1)) * np.clip(values, -2, 2)
     spread = _spread(coarse, side_px)  # (side, coarse)
     smooth = np.einsum("ia,nabc,jb->nijc", spread, yuv, spread, optimize=True)
-    return np.clip(smooth @ RGB_FROM_YUV.T, 0, 1).astype(np.float32), mean
+    return np.clip(smooth @ RGB_FROM_YUV.T, 0, 1), mean
 
 
 def _blurred(piece: Floats, place: Floats, coarse: int) -> Floats:
@@ -54,7 +54,7 @@ def _blurred(piece: Floats, place: Floats, coarse: int) -> Floats:
     edges = np.arange(coarse + 1) * block
     corner = total[y + edges[:, None], x + edges[None, :]]  # (n, coarse + 1, coarse + 1, 3)
     sums = corner[:, 1:, 1:] - corner[:, :-1, 1:] - corner[:, 1:, :-1] + corner[:, :-1, :-1]
-    return np.asarray(sums / block**2, dtype=np.float32)
+    return np.asarray(sums / block**2)
 
 
 def _spread(coarse: int, side_px: int) -> Floats:
@@ -62,4 +62,4 @@ def _spread(coarse: int, side_px: int) -> Floats:
     points = (np.arange(coarse) + 0.5) / coarse
     pixels = (np.arange(side_px) + 0.5) / side_px
     weights = np.exp(-0.5 * ((pixels[:, None] - points) * coarse / 0.7) ** 2)
-    return np.asarray(weights / weights.sum(1, keepdims=True), dtype=np.float32)
+    return np.asarray(weights / weights.sum(1, keepdims=True))

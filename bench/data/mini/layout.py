@@ -99,7 +99,7 @@ def _place(
         if not len(open_rows):
             break
     rows = np.setdiff1d(np.arange(n), open_rows)
-    lengths = [v[rows].astype(np.float32) for v in (centre[:, 0], centre[:, 1], scale, angle)]
+    lengths = [v[rows] for v in (centre[:, 0], centre[:, 1], scale, angle)]
     return image[rows], Objects(material[rows], chosen[rows], *lengths)
 
 

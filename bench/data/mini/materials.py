@@ -25,11 +25,10 @@ Floats = NDArray[np.floating[Any]]
 Ints = NDArray[np.int64]
 Box = tuple[int, int, int, int]  # x0, y0, x1, y1 in pixels of the photograph
 
-# Rec. 601 luma, and two chroma axes (scaled B-Y and R-Y) as JPEG uses them.
-YUV_FROM_RGB = np.array(
-    [[0.299, 0.587, 0.114], [-0.1687, -0.3313, 0.5], [0.5, -0.4187, -0.0813]], dtype=np.float32
-)
-RGB_FROM_YUV = np.linalg.inv(YUV_FROM_RGB).astype(np.float32)
+# Rec. 601 luma, and two chroma axes (scaled B-Y and R-Y) as JPEG uses them. All is computed in
+# double precision: in single, another CPU's order of sums would round some pixels differently.
+YUV_FROM_RGB = np.array([[0.299, 0.587, 0.114], [-0.1687, -0.3313, 0.5], [0.5, -0.4187, -0.0813]])
+RGB_FROM_YUV = np.linalg.inv(YUV_FROM_RGB)
 
 
 @dataclass(frozen=True)
@@ -107,7 +106,7 @@ def photograph(path: str) -> Floats:
             "mend it with: pip install --force-reinstall scikit-image scikit-learn"
         )
     with resource.open("rb") as stream, Image.open(stream) as image:
-        rgb = np.asarray(image.convert("RGB"), dtype=np.float32) / 255  # (h, w, 3)
+        rgb = np.asarray(image.convert("RGB"), dtype=np.float64) / 255  # (h, w, 3)
     yuv: Floats = rgb @ YUV_FROM_RGB.T
     return yuv
 
@@ -144,9 +143,9 @@ def _texture(box: Floats, span_px: int) -> Texture:
     y, x = np.mgrid[0 : box.shape[0] : 3, 0 : box.shape[1] : 3]
     # Flat places (sky beside a roof, dark between stars) would make every material look the same.
     there = spread[y, x] >= np.quantile(spread[y, x], 0.3)
-    centres = np.stack([x[there], y[there]], axis=1).astype(np.float32)  # (n, 2)
+    centres = np.stack([x[there], y[there]], axis=1).astype(np.float64)  # (n, 2)
     levels = tuple(
-        ndimage.gaussian_filter(box, (s, s, 0), mode="mirror").astype(np.float32)
+        ndimage.gaussian_filter(box, (s, s, 0), mode="mirror")
         for s in (0.45 * np.sqrt(max(2.0**i - 1, 0.0)) for i in range(LEVELS))
     )
     return Texture(levels, centres)

@@ -59,9 +59,9 @@ def shapes(part: Part) -> Shapes:
         distance,
         digits[rows],
         rows,
-        np.asarray(centre, np.float32),
-        np.asarray(half, np.float32),
-        np.asarray(area, np.float32),
+        np.asarray(centre),
+        np.asarray(half),
+        np.asarray(area),
     )
 
 
@@ -75,7 +75,7 @@ def _scans() -> tuple[Floats, NDArray[np.int64]]:
         )
     with resource.open("rb") as packed, gzip.open(packed, "rt") as text:
         table = np.loadtxt(text, delimiter=",")  # (1797, 65)
-    grey = (table[:, :-1].reshape(-1, 8, 8) / 16).astype(np.float32)
+    grey = table[:, :-1].reshape(-1, 8, 8) / 16
     return grey, table[:, -1].astype(np.int64)
 
 
@@ -96,4 +96,4 @@ def _distance(scan: Floats) -> Floats:
     signed = ndimage.distance_transform_edt(thick) - ndimage.distance_transform_edt(~thick)
     # The two transforms measure to pixel centres: the border lies half a pixel further.
     signed = signed - np.sign(signed) * 0.5
-    return np.asarray(signed / GRID, dtype=np.float32)
+    return np.asarray(signed / GRID)

@@ -1,8 +1,8 @@
 """What an object is made of: pieces of photograph, resampled and with jittered colours.
 
 The fine structure of the photograph tells the class. Its colours only hint at it: luma, hue and
-saturation are jittered until k-NN on mean colours is far behind what structure gives (measured:
-see ``JITTER``), and grey photographs get colours too, so that being grey is no mark of a class.
+saturation are jittered until k-NN on mean colours is far behind what structure gives (see
+``Jitter``), and grey photographs get colours too, so that being grey is no mark of a class.
 """
 
 from __future__ import annotations
@@ -26,7 +26,12 @@ from bench.data.mini.materials import (
 class Jitter:
     """How far an object's look is moved from its photograph's; luma and chroma in 0..1.
 
-    The defaults were tuned on ``mini_objects`` (small): FIGURES
+    The defaults were tuned on ``mini_objects`` (small; 18 classes, chance 5.6 %; k-NN with k = 20,
+    T = 0.07) with a ViT of 96 x 4 blocks, CLS / average token. Random weights 16-19 / 20-21 %, raw
+    pixels 26 %, the picture's mean colour 17 %, the object's own mean colour 31 %; after 100-130
+    CPU seconds of plain training: MAE 28 / 30 %, SimCLR 37 / 35 %, DINO DINOFIG %; a small
+    supervised CNN 65-69 %. More jitter (hue 0.6, tint 0.12) leaves short trainings at the level of
+    random weights; less lets colour decide.
     """
 
     turn: float = 0.5  # radians, either way
@@ -60,7 +65,7 @@ def surface(
     ``side_px`` shows ``span_px`` pixels of the photograph.
     """
     n, tile = len(material), dx.shape[1]
-    out = np.zeros((n, tile, tile, 3), np.float32)
+    out = np.zeros((n, tile, tile, 3))
     zoom_jitter = 2.0 ** rng.uniform(-jitter.octaves, jitter.octaves, n)
     turn = rng.uniform(-jitter.turn, jitter.turn, n)
     flip = rng.choice([-1.0, 1.0], n)
@@ -91,7 +96,7 @@ def _sample(
     rows = (height - 1) - np.abs(np.mod(rows, 2 * (height - 1)) - (height - 1))
     columns = (width - 1) - np.abs(np.mod(columns, 2 * (width - 1)) - (width - 1))
     level = np.clip(np.rint(2 * np.log2(np.maximum(zoom, 1))), 0, LEVELS - 1).astype(np.int64)
-    out = np.empty((*rows.shape, 3), np.float32)
+    out = np.empty((*rows.shape, 3))
     for which in np.unique(level):
         at = level == which
         zeros = np.zeros((int(at.sum()), 1, 1), np.int64)
@@ -105,7 +110,7 @@ def bilinear(maps: Floats, which: Ints, rows: Floats, columns: Floats) -> Floats
     rows = np.clip(rows, 0, height - 1.001)
     columns = np.clip(columns, 0, width - 1.001)
     r, c = rows.astype(np.int64), columns.astype(np.int64)
-    fr, fc = (rows - r).astype(np.float32), (columns - c).astype(np.float32)
+    fr, fc = rows - r, columns - c
     if maps.ndim == 4:  # the last axis is colour
         fr, fc = fr[..., None], fc[..., None]
     upper = maps[which, r, c] * (1 - fc) + maps[which, r, c + 1] * fc
