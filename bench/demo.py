@@ -2,13 +2,17 @@
 
 import time
 from pathlib import Path
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
 import typer
 
 from bench import registry
 from bench.errors import SSLBenchError
 from bench.progress import Progress, say
+from bench.records import Metric
+
+if TYPE_CHECKING:
+    from bench.store import Store
 
 ARCH = "vit_mini_patch4_32"
 DATASETS = ("mini_objects", "mini_scenes")
@@ -18,7 +22,7 @@ TASKS = "knn@{0},linear@{0}"
 RUNS = {
     "mae": "epochs=8&warmup_epochs=1",
     "dino": "epochs=4&lr=2e-3&warmup_epochs=0.5&momentum=0.98&freeze_last_epochs=0.5",
-    "slotmim": "epochs=3&lr=2e-3&warmup_epochs=0.5&momentum=0.98&freeze_prototype_epochs=0.25",
+    "slotmim": "epochs=4&lr=2e-3&warmup_epochs=0.5&momentum=0.98&freeze_prototype_epochs=0.25",
 }
 # The data-scaling curve: one method, as many steps on each subset as on the whole.
 CURVE = "mae"
@@ -30,7 +34,8 @@ def run(out: Path) -> None:
     """Do everything; what a stopped demo has done already is not done again.
 
     Raises:
-        SSLBenchError: a cell failed; the others are there.
+        SSLBenchError: a cell failed (the others are there), or a trained encoder is not better than
+            random weights anywhere.
     """
     from bench.engine import Settings, evaluate
     from bench.store import Store
@@ -66,6 +71,8 @@ def run(out: Path) -> None:
     page = write(store, "html", out / "leaderboard.html", curves=(picture.with_suffix(".svg"),))
     shown = registry.attribute("leaderboards.ranking:board")(store)
     typer.echo(registry.attribute("leaderboards.board:render")(shown, "text"))
+    verdicts = [verdict(store, name) for name in RUNS]
+    typer.echo("\n".join(text for text, _ in verdicts))
     typer.echo(
         f"""
 done in {(time.monotonic() - started) / 60:.1f} minutes
@@ -80,6 +87,23 @@ next, with your own data and checkpoints:
   sslbench eval RUN --tasks knn,linear@imagenette --data DATA
   sslbench board"""
     )
+    if not all(better for _, better in verdicts):
+        raise SSLBenchError("a trained encoder is not separable from random weights, see above")
+
+
+def verdict(store: "Store", name: str) -> tuple[str, bool]:
+    """Whether a run beats random weights on a task: the intervals on that task do not overlap."""
+    scores: dict[str, dict[str, Metric]] = {}
+    for result in store.results():
+        scores.setdefault(result.task_spec, {})[result.model["name"]] = result.metrics[
+            result.headline
+        ]
+    won = []
+    for task, by_model in sorted(scores.items()):
+        floor = next(metric for model, metric in by_model.items() if model.startswith("random"))
+        if (by_model[name].low or 0) > (floor.high or 1):
+            won.append(task)
+    return f"{name} beats random weights on {', '.join(won) or 'nothing'}", bool(won)
 
 
 def training_runs() -> dict[str, str]:

@@ -89,10 +89,7 @@ class Board:
         order = f"Mean rank over {len(self.columns)} columns; a missing cell counts as last."
         notes = [f"{self.cells} of {len(self.rows) * len(self.columns)} cells. {order}"]
         notes.append("[low, high]: 95 % interval over the test samples.")
-        notes.append(
-            f"{tied}: not separable from the best of its column, the intervals overlap "
-            "(`sslbench compare A B` runs the paired test)."
-        )
+        notes.append(f"{tied}: not separable from the best of its column, the intervals overlap.")
         if any(cell.seeds > 1 for cell in cells):
             notes.append("Several seeds: the mean, then the range of the seeds.")
         if any(column.lower_is_better for column in self.columns):

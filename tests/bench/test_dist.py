@@ -122,7 +122,7 @@ def test_gather_with_gradient_equals_one_process_with_the_whole_batch(processes,
         2,
     )
     for name in ("whole-0", "whole-1", "rows-0", "rows-1"):
-        values, gradients = torch.load(tmp_path / f"{name}.pt")
+        values, gradients = torch.load(tmp_path / f"{name}.pt", weights_only=True)
         torch.testing.assert_close(values, z.detach(), rtol=0, atol=1e-14)
         for found, parameter in zip(gradients, net.parameters(), strict=True):
             assert parameter.grad.abs().max() > 1e-4

@@ -123,6 +123,11 @@ def test_the_checkpoint_says_where_it_comes_from(whole: dict[str, Path]) -> None
     assert pretrain["recipe"]["out_dim"] == 64
 
 
+def test_tensorboard_files_are_written_on_request(mini: Path, tmp_path: Path) -> None:
+    train(spec_of("mae", more="&tensorboard=true"), tmp_path / "run", data=mini, stop_at=2)
+    assert list((tmp_path / "run" / "tensorboard").glob("events.*"))
+
+
 def test_a_slotmim_checkpoint_gives_prototype_maps(whole: dict[str, Path]) -> None:
     backbone = load_model(str(whole["slotmim"])).backbone
     maps = backbone.features(torch.randn(2, 3, 32, 32), ["proto"])["proto"]
