@@ -27,11 +27,12 @@ class Jitter:
     """How far an object's look is moved from its photograph's; luma and chroma in 0..1.
 
     The defaults were tuned on ``mini_objects`` (small; 18 classes, chance 5.6 %; k-NN with k = 20,
-    T = 0.07) with a ViT of 96 x 4 blocks, CLS / average token. Random weights 16-19 / 20-21 %, raw
-    pixels 26 %, the picture's mean colour 17 %, the object's own mean colour 31 %; after 100-130
-    CPU seconds of plain training: MAE 28 / 30 %, SimCLR 37 / 35 %, DINO 24 / 24 %; supervised: a
-    small CNN 65-69 %, the same ViT 63 %. More jitter (hue 0.6, tint 0.12) leaves short trainings at
-    the level of random weights; less lets colour decide.
+    T = 0.07) with a ViT of 96 x 4 blocks, CLS / average token. Random weights 18-20 / 20-21 %, raw
+    pixels 28 %, the picture's mean colour 18 %, the object's own mean colour 31 %; after 100-130
+    CPU seconds of plain training (spread over runs and small changes of these numbers): MAE 27-29
+    / 28-30 %, SimCLR 31-39 / 27-35 %, DINO 24 / 24 %. Supervised: a small CNN 64-69 %, the same ViT
+    63 %. More jitter (hue 0.6, tint 0.12) leaves short trainings at the level of random weights;
+    less lets colour decide.
     """
 
     turn: float = 0.5  # radians, either way
