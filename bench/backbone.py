@@ -1,6 +1,6 @@
 """Backbone: the only thing a task sees of a model, and Tokens, what it answers with.
 
-One loop over the blocks (`Backbone._walk`) serves every token recipe of protocols.md A1.
+One loop over the blocks (`Backbone._walk`) serves every token recipe.
 """
 
 import hashlib

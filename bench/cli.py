@@ -120,13 +120,12 @@ def train(
         list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="More keys of the spec.")
     ] = None,
     skip_bad: SkipBad = 0,
-    devices: Annotated[int, typer.Option(help="Devices of this machine to train on.")] = 1,
     as_json: Json = False,
 ) -> None:
     """Pre-train one method and leave a run folder with a checkpoint."""
     run = registry.attribute("trainers.loop:train")
     text = with_options(spec, sets or ())
-    folder = run(text, out, data=data, resume=resume, skip_bad=skip_bad, devices=devices)
+    folder = run(text, out, data=data, resume=resume, skip_bad=skip_bad)
     if as_json:
         emit({"run": str(folder), "checkpoint": str(folder / "checkpoint")})
     else:
@@ -216,6 +215,8 @@ def board(
 
     store = Store(results)
     if as_json:
+        if out or tasks or models:
+            raise SpecError("--json prints the whole store: leave out --out, --tasks and --models")
         frame = registry.attribute("leaderboards.cells:frame")(store)
         typer.echo(frame.to_json(orient="records"))
         return
@@ -288,6 +289,10 @@ def main() -> NoReturn:
     except SSLBenchError as error:
         print(f"sslbench: {error}", file=sys.stderr)
         sys.exit(error.exit_code)
+    except OSError as error:
+        # A full disk or a folder that cannot be written, met outside of what guards against it.
+        print(f"sslbench: {error.strerror or error}: {error.filename or ''}", file=sys.stderr)
+        sys.exit(2)
     sys.exit(0)
 
 

@@ -85,7 +85,7 @@ next, with your own data and checkpoints:
   sslbench inspect {runs / "slotmim"}
   sslbench train 'slotmim@imagenette?preset=small&arch=vit_tiny_patch16_224' --data DATA --out RUN
   sslbench eval RUN --tasks knn,linear@imagenette --data DATA
-  sslbench board"""
+  sslbench board --results {out / "results"}"""
     )
     if not all(better for _, better in verdicts):
         raise SSLBenchError("a trained encoder is not separable from random weights, see above")
@@ -94,15 +94,18 @@ next, with your own data and checkpoints:
 def verdict(store: "Store", name: str) -> tuple[str, bool]:
     """Whether a run beats random weights on a task: the intervals on that task do not overlap."""
     scores: dict[str, dict[str, Metric]] = {}
+    floor = f"random-{ARCH}-seed0"
     for result in store.results():
         scores.setdefault(result.task_spec, {})[result.model["name"]] = result.metrics[
             result.headline
         ]
-    won = []
-    for task, by_model in sorted(scores.items()):
-        floor = next(metric for model, metric in by_model.items() if model.startswith("random"))
-        if (by_model[name].low or 0) > (floor.high or 1):
-            won.append(task)
+    won = [
+        task
+        for task, by_model in sorted(scores.items())
+        if name in by_model
+        and floor in by_model
+        and (by_model[name].low or 0) > (by_model[floor].high or 1)
+    ]
     return f"{name} beats random weights on {', '.join(won) or 'nothing'}", bool(won)
 
 

@@ -17,14 +17,16 @@ from timm.models.vision_transformer import VisionTransformer
 from bench import plan, provenance
 from bench.backbone import Backbone
 from bench.checkpoint import LoadedModel, load_model
-from bench.errors import SSLBenchError
-from bench.features import FeatureCache
+from bench.errors import SpecError, SSLBenchError
+from bench.features import PRECISIONS, FeatureCache
 from bench.plan import Request
 from bench.progress import say
 from bench.records import KeyReport, Metric, Outcome, Result
 from bench.store import Store
 from bench.task import Task, TaskData, warnings_of
 from bench.transforms import InputSpec
+
+KNOWN = ", ".join(PRECISIONS)
 
 
 @dataclass(frozen=True)
@@ -50,6 +52,18 @@ class Settings:
     workers: int = 2
     precision: str = plan.FULL_PRECISION
     skip_bad: int = 0
+
+    def __post_init__(self) -> None:
+        wrong = [
+            (self.precision not in PRECISIONS, f"precision {self.precision}: one of {KNOWN}"),
+            (self.batch_size < 1, f"batch size {self.batch_size}: 1 or more"),
+            (self.workers < 0, f"workers {self.workers}: 0 or more"),
+            (self.skip_bad < 0, f"skip-bad {self.skip_bad}: 0 or more"),
+            (self.device.partition(":")[0] not in ("", "cpu", "cuda"), "device: cpu or cuda"),
+        ]
+        for is_wrong, why in wrong:
+            if is_wrong:
+                raise SpecError(why)
 
 
 @dataclass
@@ -92,9 +106,10 @@ def evaluate(
     for source in models:
         try:
             model = load_model(source)
-        except SSLBenchError as error:
-            report.failed[source] = str(error)
-            say(f"failed {source}: {error}")
+        except Exception as error:
+            known = isinstance(error, SSLBenchError)
+            report.failed[source] = str(error) if known else f"{type(error).__name__}: {error}"
+            say(f"failed {source}: {report.failed[source]}")
             continue
         for seed in settings.seeds:
             for request in wanted:
@@ -130,6 +145,9 @@ def _fill(
             report.stood.append(old)
             return
         started, clock = datetime.now(UTC), time.perf_counter()
+        data.skipped.clear()
+        if data.device.startswith("cuda"):
+            torch.cuda.reset_peak_memory_stats()
         outcome = request.task.run(model, data)
         cost = {
             "seconds": time.perf_counter() - clock,
@@ -145,7 +163,7 @@ def _fill(
             dataset=_describe(data, request.task),
             cost=cost,
             provenance=provenance.collect(started),
-            warnings=warnings_of(outcome),
+            warnings=[*warnings_of(outcome), *(f"left out: {reason}" for reason in data.skipped)],
         )
         store.write(result, outcome)
         report.ran.append(result)

@@ -4,9 +4,10 @@ import hashlib
 import json
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from bench import registry, spec
+from bench.backbone import weights_digest
 from bench.errors import SpecError
 from bench.records import Identity
 from bench.spec import Spec
@@ -70,12 +71,21 @@ def identity(model: "LoadedModel", request: Request, data: TaskData) -> Identity
     )
 
 
+def _heads(vit: Any) -> list[int]:
+    return [block.attn.num_heads for block in vit.blocks]
+
+
 def model_digest(model: "LoadedModel") -> str:
     """sha256 of all that decides what the model computes: tensors, architecture, input contract.
 
     The same tensors behind another crop, mean or position interpolation are another model.
     """
     record = model.record
-    rest = [record.arch, record.input, model.backbone.pos_interp]
+    vit, extras = model.backbone.vit, model.backbone.extras.state_dict()
+    # What the tensors do not tell.
+    shape = [_heads(vit), str(vit.norm), vit.no_embed_class]
+    rest = [record.arch, shape, record.input, model.backbone.pos_interp]
+    if extras:
+        rest.append(weights_digest(extras))
     text = json.dumps([record.weights, *rest], sort_keys=True)
     return hashlib.sha256(text.encode()).hexdigest()

@@ -1,4 +1,4 @@
-"""Position embeddings on another grid than the trained one: both conventions of protocols.md A2."""
+"""Position embeddings on another grid than the trained one: both conventions in use."""
 
 from typing import Literal
 

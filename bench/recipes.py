@@ -1,4 +1,4 @@
-"""The token recipes of protocols.md A1 as data: what each needs of a forward.
+"""The token recipes as data: what each needs of a forward.
 
 Whole-image recipes are concatenations of *blocks* of width d, so a cache that stores blocks serves
 them all. No torch here.

@@ -89,6 +89,7 @@ class TaskData:
     workers: int = 0
     precision: str = "fp32"
     skip_bad: int = 0
+    skipped: dict[str, None] = field(default_factory=dict, init=False)
     _splits: dict[str, Split] = field(default_factory=dict, init=False, repr=False)
 
     def open(self, split: str) -> Split:
@@ -130,7 +131,7 @@ class TaskData:
         self, model: LoadedModel, split: Split, transform: EvalTransform | None = None
     ) -> FeatureTable:
         """Frozen whole-image features of a split: the one cached pass all frozen tasks share."""
-        return self.cache.extract(
+        table = self.cache.extract(
             model,
             split,
             transform or self.eval_transform(model),
@@ -140,10 +141,17 @@ class TaskData:
             precision=self.precision,
             skip_bad=self.skip_bad,
         )
+        self.skipped.update(dict.fromkeys(table.skipped))
+        return table
 
     def manifest(self, splits: Iterable[str] = ("train", "val")) -> str:
-        """sha256 over the manifests of the named splits, as opened (subsets and lists applied)."""
+        """sha256 over the manifests of the named splits, as opened (subsets and lists applied).
+
+        The order of the samples is in it: batches are drawn and ties are broken by it.
+        """
         digest = hashlib.sha256()
         for name in splits:
-            digest.update(f"{name} {self.open(name).manifest}\n".encode())
+            split = self.open(name)
+            digest.update(f"{name} {split.manifest}\n".encode())
+            digest.update("\n".join(split.ids).encode())
         return digest.hexdigest()

@@ -2,7 +2,7 @@
 
 Normalisation is not here: uint8 travels to the device (a quarter of the bytes) and
 `InputSpec.normalise` runs there. Resizing is PIL's, on purpose: a tensor resize differs from it by
-0.1 to 0.3 points of k-NN (protocols.md A3).
+0.1 to 0.3 points of k-NN.
 """
 
 import math
@@ -120,7 +120,7 @@ def to_uint8(image: Image.Image) -> Tensor:
 
 @dataclass(frozen=True)
 class EvalTransform:
-    """`ev224` of protocols.md A3 for any size: short side to round(size / crop_pct), centre crop.
+    """`ev224` for any size: short side to round(size / crop_pct), centre crop.
 
     The long side and the crop's corner are rounded as torchvision does, so the pixels equal its
     Resize + CenterCrop.
@@ -151,7 +151,7 @@ class EvalTransform:
 
 @dataclass(frozen=True)
 class SquareTransform:
-    """`sq224` of protocols.md A3 for any size: the whole image squeezed (SlotMIM on VOC)."""
+    """`sq224` for any size: the whole image squeezed (SlotMIM on VOC)."""
 
     spec: InputSpec = InputSpec()
 

@@ -1,4 +1,4 @@
-"""Many linear classifiers on one frozen feature, trained as one tensor (protocols.md A6).
+"""Many linear classifiers on one frozen feature, trained as one tensor.
 
 Heads that read the same input differ in their learning rate only, so one matrix product gives the
 logits of all of them, another one all gradients, and the update is one tensor operation with a

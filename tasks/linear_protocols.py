@@ -1,4 +1,4 @@
-"""The published linear-probing protocols as one table (protocols.md T2).
+"""The published linear-probing protocols as one table.
 
 Scores of different protocols are never comparable; each has its own name.
 """

@@ -40,6 +40,7 @@ class ViewDataset(Dataset[tuple[int, list[View], tuple[str, ...]]]):
 
     def __getitem__(self, key: tuple[int, int]) -> tuple[int, list[View], tuple[str, ...]]:
         epoch, index = key
+        rng = np.random.default_rng([VIEWS, self.seed, epoch, index])
         bad = []
         # An unreadable image is replaced by the next one; the loop decides whether that is allowed.
         for _ in range(len(self.split)):
@@ -51,7 +52,6 @@ class ViewDataset(Dataset[tuple[int, list[View], tuple[str, ...]]]):
                 index = (index + 1) % len(self.split)
         else:
             raise DataError(f"no image of {self.split.name} can be read; the first: {bad[0]}")
-        rng = np.random.default_rng([VIEWS, self.seed, epoch, index])
         return index, cut_views(image, self.specs, rng), tuple(bad)
 
 

@@ -40,7 +40,6 @@ def train(
     data: Path | None = None,
     resume: bool = False,
     skip_bad: int = 0,
-    devices: int = 1,
     stop_at: int | None = None,
 ) -> Path:
     """Pre-train one method and leave a run folder.
@@ -53,7 +52,6 @@ def train(
         resume: continue the run in ``out``; on a CPU byte for byte as if it had never stopped.
         skip_bad: number of unreadable images that are replaced by others instead of stopping the
             run.
-        devices: devices of this machine to train on.
         stop_at: stop, with the state saved, when this many steps are done.
 
     Returns:
@@ -67,7 +65,7 @@ def train(
     """
     spec = parse(spec) if isinstance(spec, str) else spec
     cls, recipe = resolve(spec)
-    fabric = Fabric(accelerator="auto", devices=devices, precision=recipe.precision)
+    fabric = Fabric(accelerator="auto", devices=1, precision=recipe.precision)
     fabric.launch()
     split = open_split(spec.dataset, "train", data)
     plan = lay_out(recipe, split)
@@ -90,11 +88,12 @@ def train(
     def save() -> None:
         state = {"step": step, "method": method.state_dict(), "optimizer": optimizer.state_dict()}
         if dist.is_main():
-            folder.save(step, {**state, "flops_per_image": flops})
+            facts = {"flops_per_image": flops, "unreadable": sorted(bad)}
+            folder.save(step, {**state, **facts})
 
     last = min(plan.steps, stop_at or plan.steps)
     loader = iter(make_loader(split, method, step))
-    bad: set[str] = set()
+    bad: set[str] = set(state.get("unreadable", ()))
     saved = time.monotonic()
     with Reporter(folder, plan, f"train {spec.name}", step) as report, stop_requests() as stopping:
         while step < last:
@@ -102,8 +101,8 @@ def train(
             bad.update(loaded.bad)
             if len(bad) > skip_bad:
                 raise DataError(
-                    f"{min(bad)} ({len(bad)} unreadable so far, --skip-bad {skip_bad}): mend the "
-                    f"file, or pass --skip-bad {len(bad)} or more to train without such images"
+                    f"{min(bad)} [{len(bad)} unreadable so far, {skip_bad} allowed: go on with "
+                    f"--resume, and --skip-bad {len(bad)} or more if the files cannot be mended]"
                 )
             set_schedule(optimizer, plan.lr(step), plan.weight_decay(step))
             micro_batches = loaded.batch.split(recipe.accumulate)
@@ -134,6 +133,8 @@ def train(
                 report(step, parts, norm)
             if recipe.online and step % max(plan.at_epoch(recipe.online_every), 1) == 0:
                 report.log(step, online(recipe.online, method, data))
+            if step == plan.steps:
+                check_finite(parts, norm, step, folder)
             asked, due = stopping(), time.monotonic() - saved > recipe.save_seconds
             if step < plan.steps and (asked or due or step == last):
                 check_finite(parts, norm, step, folder)
@@ -145,7 +146,7 @@ def train(
                         "again with --resume to go on"
                     )
     if step == plan.steps and dist.is_main():
-        write_product(folder, spec, method, plan, split, flops)
+        write_product(folder, spec, method, plan, split, flops, sorted(bad))
     return Path(out)
 
 
@@ -199,6 +200,7 @@ def open_run(
         "provenance": provenance.collect(),
     }
     old = folder.config()
+    dist.barrier()  # all have looked before one writes
     if old is None:
         if dist.is_main():
             folder.start(config)
@@ -253,7 +255,8 @@ def check_finite(parts: Mapping[str, Tensor], norm: Tensor, step: int, folder: R
     last = f"the last good state is {states[-1]}" if states else "no state was saved yet"
     raise TrainingError(
         f"the loss or its gradient is not finite at step {step} ({values}, gradient norm "
-        f"{float(norm):.4g}); {last}: lower lr or teacher_temp, raise warmup_epochs, or set clip"
+        f"{float(norm):.4g}); {last}: start anew in another --out with a lower lr or teacher_temp, "
+        "more warmup_epochs, or clip"
     )
 
 
@@ -316,7 +319,13 @@ def input_spec(method: Method) -> InputSpec:
 
 
 def write_product(
-    folder: RunFolder, spec: Spec, method: Method, plan: Plan, split: Split, flops: float
+    folder: RunFolder,
+    spec: Spec,
+    method: Method,
+    plan: Plan,
+    split: Split,
+    flops: float,
+    unreadable: list[str],
 ) -> None:
     """Write ``checkpoint/``: the evaluated backbone, everything else, and where they come from."""
     views, recipe, epochs = method.view_specs(), plan.recipe, plan.epoch(plan.steps)
@@ -331,6 +340,7 @@ def write_product(
         "steps": plan.steps,
         "flops": flops * seen,
         "seed": recipe.seed,
+        "unreadable": unreadable,
         "recipe": asdict(recipe),
     }
     meta = {

@@ -2,7 +2,7 @@
 
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Mapping
-from typing import Any, ClassVar, Literal
+from typing import Any, ClassVar, Literal, final
 
 import numpy as np
 from PIL import Image
@@ -54,8 +54,9 @@ class Method(nn.Module, ABC):
         """What the checkpoint's card says beyond the backbone, such as where prototypes are."""
         return {}
 
+    @final
     def views(self, image: Image.Image, rng: np.random.Generator) -> list[View]:
-        """The views of one image, as a loader process cuts them."""
+        """The views of one image, as the loader cuts them: what ``view_specs`` says."""
         return cut_views(image, self.view_specs(), rng)
 
     def frozen(self, step: int) -> Iterable[nn.Parameter]:

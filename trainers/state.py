@@ -10,6 +10,7 @@ from typing import Any
 import torch
 
 from bench.errors import TrainingError
+from bench.progress import say
 
 KEPT_STATES = 2
 
@@ -79,12 +80,22 @@ class RunFolder:
             old.unlink()
 
     def load(self) -> dict[str, Any]:
-        """The newest state that can be read; a torn file is passed over."""
+        """The newest state that can be read, empty when none was saved; damaged ones are named.
+
+        Raises:
+            TrainingError: there are states, and none can be read.
+        """
         for path in reversed(self.states()):
             try:
                 return dict(torch.load(path, map_location="cpu", weights_only=True))
-            except Exception:
-                continue
+            except Exception as error:
+                # Whatever is wrong with the file, the state before it may be whole.
+                say(f"{path} cannot be read ({type(error).__name__}): trying the state before it")
+        if self.states():
+            raise TrainingError(
+                f"none of the states in {self.root / 'state'} can be read: restore one of them, or "
+                "start anew in another --out"
+            )
         return {}
 
 

@@ -1,4 +1,4 @@
-"""Weighted k-nearest-neighbour classification of frozen features (protocols.md T1)."""
+"""Weighted k-nearest-neighbour classification of frozen features."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Linear probing of frozen features, under each published protocol (protocols.md T2)."""
+"""Linear probing of frozen features, under each published protocol."""
 
 from __future__ import annotations
 

@@ -175,3 +175,42 @@ def test_online_scores_leave_network_and_generators_alone(mini: Path) -> None:
     assert vit.training
     assert list(scores) == ["knn@mini_objects[n=60]", "linear@mini_objects[n=60]"]
     assert all(0 <= score <= 1 for score in scores.values())
+
+
+def test_other_pixels_of_the_same_size_make_a_new_cell(mini: Path, tmp_path: Path) -> None:
+    from bench.cifar import read_batch
+    from bench.data.mini.cifar import pickled
+
+    root = tmp_path / "data"
+    shutil.copytree(mini / "mini_cifar", root / "mini_cifar")
+    before = digest(Settings(data=root), "knn@mini_cifar")
+    batch = root / "mini_cifar" / "cifar-10-batches-py" / "test_batch"
+    content = read_batch(batch)
+    rows = (content.pixels // 2).transpose(0, 3, 1, 2).reshape(len(content.labels), -1)
+    batch.write_bytes(pickled({"data": rows, "labels": content.labels.tolist()}))
+    read_batch.cache_clear()
+    assert digest(Settings(data=root), "knn@mini_cifar") != before
+
+
+def test_the_order_of_a_union_is_part_of_the_cell(settings: Settings) -> None:
+    one = digest(settings, "knn@mini_objects+mini_scenes")
+    other = digest(settings, "knn@mini_scenes+mini_objects")
+    assert one != other
+
+
+def test_what_was_left_out_is_told_with_the_number(
+    mini: Path, settings: Settings, tmp_path: Path
+) -> None:
+    root = tmp_path / "data"
+    shutil.copytree(mini / "mini_objects", root / "mini_objects")
+    victim = sorted((root / "mini_objects" / "train").rglob("*.JPEG"))[0]
+    victim.write_bytes(b"")
+    settings = replace(settings, data=root, skip_bad=1)
+    report = evaluate([MODEL], ["knn@mini_objects"], Store(tmp_path / "results"), settings)
+    assert victim.name in report.ran[0].warnings[-1]
+
+
+def test_bad_settings_are_refused() -> None:
+    for wrong in ({"precision": "fp8"}, {"batch_size": 0}, {"workers": -1}, {"device": "tpu"}):
+        with pytest.raises(SpecError, match=next(iter(wrong)).replace("_", ".")):
+            Settings(**wrong)

@@ -3,7 +3,7 @@
     python tests/speed/features.py [--arch vit_tiny_patch16_224] [--images 256] [--batch 32]
 
 The images are decoded beforehand, as they are for every model but the first on a small split. The
-target (DESIGN.md, section 7) is at least 0.90 of the bare forward. Both run in turns, medians.
+target is at least 0.90 of the bare forward. Both run in turns, medians.
 """
 
 import argparse

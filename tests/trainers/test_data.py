@@ -135,7 +135,8 @@ def test_an_unreadable_image_is_replaced_by_the_next_readable_one_and_reported()
     assert index == 5
     assert bad == ("003.png is truncated", "004.png is truncated")
     assert dataset[0, 21][0] == 0  # around the end
-    assert same(dataset[0, 3], dataset[0, 5])
+    # The stand-in is cut anew: the same crops twice in a batch would be false negatives.
+    assert not same(dataset[0, 3], dataset[0, 5])
 
 
 def test_a_split_without_a_readable_image_is_refused_with_the_first_reason() -> None:

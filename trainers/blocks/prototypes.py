@@ -8,7 +8,7 @@ from torch.nn import functional as F
 
 
 def l2(x: Tensor) -> Tensor:
-    """``x`` divided by its Euclidean norm along the last axis; eps as in spec section 3.5."""
+    """``x`` divided by its Euclidean norm along the last axis; eps 1e-6 in float16, else 1e-12."""
     return F.normalize(x, dim=-1, eps=1e-6 if x.dtype == torch.float16 else 1e-12)
 
 
