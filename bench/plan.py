@@ -71,8 +71,9 @@ def identity(model: "LoadedModel", request: Request, data: TaskData) -> Identity
     )
 
 
-def _heads(vit: Any) -> list[int]:
-    return [block.attn.num_heads for block in vit.blocks]
+def _shape(vit: Any) -> list[Any]:
+    """What the tensors of a ViT do not tell."""
+    return [[block.attn.num_heads for block in vit.blocks], vit.norm.eps, vit.no_embed_class]
 
 
 def model_digest(model: "LoadedModel") -> str:
@@ -82,9 +83,7 @@ def model_digest(model: "LoadedModel") -> str:
     """
     record = model.record
     vit, extras = model.backbone.vit, model.backbone.extras.state_dict()
-    # What the tensors do not tell.
-    shape = [_heads(vit), str(vit.norm), vit.no_embed_class]
-    rest = [record.arch, shape, record.input, model.backbone.pos_interp]
+    rest = [record.arch, _shape(vit), record.input, model.backbone.pos_interp]
     if extras:
         rest.append(weights_digest(extras))
     text = json.dumps([record.weights, *rest], sort_keys=True)
