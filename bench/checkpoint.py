@@ -95,6 +95,13 @@ class Family(ABC):
         `source` comes as the user wrote it, prefix and `?options` included (see `split_source`).
         """
 
+    @abstractmethod
+    def example(self, folder: Path) -> str:
+        """The source of a small model of this kind, written into `folder` where it needs a file.
+
+        The conformance suite loads it, so that every family is tested by what it says of itself.
+        """
+
 
 def load_model(source: str) -> LoadedModel:
     """The model of `PREFIX:REST` (that family) or of a path (the first family that claims it).

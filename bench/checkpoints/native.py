@@ -22,7 +22,7 @@ from bench.checkpoint import Family, LoadedModel, load_tensors, safe_torch_load,
 from bench.errors import CheckpointError, StoreError, nearest
 from bench.tokens import Prototypes
 from bench.transforms import InputSpec
-from bench.vit import empty_vit
+from bench.vit import empty_vit, seeded_vit
 
 SCHEMA = 1
 CARD, BACKBONE, METHOD = "checkpoint.json", "backbone.safetensors", "method.safetensors"
@@ -38,6 +38,15 @@ class NativeFamily(Family):
     def claims(self, source: str) -> bool:
         """Whether a `checkpoint.json` lies in the folder or in its `checkpoint/`."""
         return _folder(Path(source.partition("?")[0]).expanduser()) is not None
+
+    def example(self, folder: Path) -> str:
+        """A checkpoint of the demo's architecture with random weights."""
+        arch = "vit_mini_patch4_32"
+        input = InputSpec.of_size(32).to_json()
+        write_checkpoint(
+            folder / "checkpoint", seeded_vit(arch, 0), None, {"arch": arch, "input": input}
+        )
+        return str(folder)
 
     def load(self, source: str) -> LoadedModel:
         """The evaluated branch, with prototypes when the card declares them under `extras`."""

@@ -1,5 +1,7 @@
 """`random:ARCH?seed=0`: random weights, the floor under every comparison; bit-reproducible."""
 
+from pathlib import Path
+
 from bench.backbone import Backbone
 from bench.checkpoint import Family, LoadedModel, split_source
 from bench.errors import CheckpointError
@@ -14,6 +16,10 @@ class RandomFamily(Family):
     def claims(self, source: str) -> bool:
         """Only by prefix: no path holds random weights."""
         return source.startswith("random:")
+
+    def example(self, folder: Path) -> str:
+        """The demo's architecture; no file is needed."""
+        return "random:vit_mini_patch4_32?seed=1"
 
     def load(self, source: str) -> LoadedModel:
         """The architecture with weights drawn from `seed` (default 0), input size its own."""

@@ -5,6 +5,7 @@ timm:vit_small_patch16_224.dino?file=weights.pth      the same architecture and 
 timm:vit_small_patch16_224?pretrained=false&seed=1    random weights
 """
 
+from pathlib import Path
 from typing import Any
 
 import timm
@@ -35,6 +36,10 @@ class TimmFamily(Family):
     def claims(self, source: str) -> bool:
         """Only by prefix: a file of timm tensors does not say which architecture it is."""
         return source.startswith("timm:")
+
+    def example(self, folder: Path) -> str:
+        """A small ViT of timm with random weights: nothing is downloaded."""
+        return "timm:vit_tiny_patch16_224?pretrained=false"
 
     def load(self, source: str) -> LoadedModel:
         """The model of NAME; options `pretrained` (default true), `file` and `seed`."""
