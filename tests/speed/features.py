@@ -67,9 +67,9 @@ def main() -> None:
     gpu = torch.cuda.is_available()
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--arch", default="vit_base_patch16_224" if gpu else "vit_tiny_patch16_224")
-    parser.add_argument("--images", type=int, default=16_384 if gpu else 256)
+    parser.add_argument("--images", type=int, default=16_384 if gpu else 512)
     parser.add_argument("--batch", type=int, default=256 if gpu else 32)
-    parser.add_argument("--repeats", type=int, default=7)
+    parser.add_argument("--repeats", type=int, default=5)
     parser.add_argument("--precision", default="bf16" if gpu else "fp32", choices=PRECISIONS)
     options = parser.parse_args()
     device = "cuda" if gpu else "cpu"
