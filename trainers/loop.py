@@ -21,7 +21,7 @@ from bench import dist, provenance, registry
 from bench.checkpoints.native import write_checkpoint
 from bench.dataset import Split, open_split
 from bench.errors import DataError, SpecError, TrainingError, nearest
-from bench.progress import Progress, say
+from bench.progress import say
 from bench.spec import Spec, bind, parse
 from bench.transforms import InputSpec
 from trainers.blocks.photometric import augment
@@ -30,7 +30,8 @@ from trainers.data import COLOUR, make_loader, step_seed
 from trainers.method import Method
 from trainers.optim import clip_gradients, make_optimizer, set_schedule
 from trainers.recipe import NEUTRAL, Plan, Recipe
-from trainers.state import MetricsLog, RunFolder
+from trainers.report import Reporter
+from trainers.state import RunFolder
 
 
 def train(
@@ -146,7 +147,7 @@ def train(
                         "again with --resume to go on"
                     )
     if step == plan.steps and dist.is_main():
-        write_product(folder, spec, method, plan, split, flops, sorted(bad))
+        write_product(folder, spec, method, plan, split, flops, sorted(bad), report.collapsed)
     return Path(out)
 
 
@@ -260,41 +261,6 @@ def check_finite(parts: Mapping[str, Tensor], norm: Tensor, step: int, folder: R
     )
 
 
-class Reporter:
-    """Writes the metrics file and drives the progress line; only the first process does either."""
-
-    def __init__(self, folder: RunFolder, plan: Plan, label: str, step: int) -> None:
-        self.folder, self.plan, self.label, self.step = folder, plan, label, step
-        self.since = time.monotonic()
-
-    def __enter__(self) -> "Reporter":
-        self.progress = Progress(self.label, self.plan.steps, done=self.step)
-        tensorboard = self.plan.recipe.tensorboard
-        self.file = MetricsLog(self.folder, self.step, tensorboard) if dist.is_main() else None
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self.progress.close()
-        if self.file is not None:
-            self.file.close()
-
-    def __call__(self, step: int, parts: Mapping[str, Tensor], norm: Tensor) -> None:
-        """Record the state of affairs after ``step`` steps."""
-        values = {name: float(value) for name, value in parts.items()}
-        now = time.monotonic()
-        rate = self.plan.recipe.batch_size * (step - self.step) / max(now - self.since, 1e-9)
-        lr = self.plan.lr(step - 1)
-        more = {"grad_norm": float(norm), "lr": lr, "images_per_second": rate}
-        self.log(step, {"epoch": self.plan.epoch(step), **values, **more})
-        self.progress.advance(step - self.step, **values)
-        self.step, self.since = step, now
-
-    def log(self, step: int, values: Mapping[str, float]) -> None:
-        """Append a record to the metrics file."""
-        if self.file is not None:
-            self.file.write(step, values)
-
-
 def count_flops(method: Method) -> float:
     """Floating-point operations of one image in a training step, forward and backward."""
     trial = copy.deepcopy(method)
@@ -326,6 +292,7 @@ def write_product(
     split: Split,
     flops: float,
     unreadable: list[str],
+    collapsed: str,
 ) -> None:
     """Write ``checkpoint/``: the evaluated backbone, everything else, and where they come from."""
     views, recipe, epochs = method.view_specs(), plan.recipe, plan.epoch(plan.steps)
@@ -341,6 +308,7 @@ def write_product(
         "flops": flops * seen,
         "seed": recipe.seed,
         "unreadable": unreadable,
+        "collapsed": collapsed,
         "recipe": asdict(recipe),
     }
     meta = {

@@ -153,12 +153,16 @@ def test_frozen_names_parameters_of_the_method(name: str) -> None:
 def test_every_field_of_the_recipe_is_explained(name: str) -> None:
     recipe: type[Recipe] = registry.load("method", name).recipe
     assert recipe is not Recipe, "a method names its paper's constants in a recipe of its own"
-    inherited = {f.name for f in fields(Recipe)}
+    explained = "".join(cls.__doc__ or "" for cls in recipe.__mro__ if issubclass(cls, Recipe))
     for field in fields(recipe):
-        if field.name not in inherited:
-            assert f"\n        {field.name}: " in (recipe.__doc__ or ""), field.name
-    for field in fields(Recipe):
-        assert f"\n        {field.name}: " in (Recipe.__doc__ or ""), field.name
+        assert f"\n        {field.name}: " in explained, field.name
+
+
+def test_collapse_can_be_seen(name: str) -> None:
+    method = build(name)
+    parts = losses(method, batch_for(method))
+    assert 0 < parts["feature_std"].item() <= 1.5
+    assert not parts["feature_std"].requires_grad
 
 
 def test_presets_set_fields_of_the_recipe(name: str) -> None:

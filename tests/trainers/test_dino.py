@@ -9,7 +9,8 @@ from torch import Tensor
 
 from tests.trainers.tiny import batch_for, drift, float64, softmax64, tiny_method
 from trainers.blocks.photometric import PRESETS
-from trainers.methods.dino import DINO, entropy, scores_by_view
+from trainers.distillation import teacher_temp, tokens_by_view
+from trainers.methods.dino import DINO, class_scores
 from trainers.optim import clip_gradients, make_optimizer, set_schedule
 
 
@@ -48,8 +49,9 @@ def test_a_packed_forward_equals_one_forward_for_each_crop() -> None:
     views = batch_for(dino).images
     assert {view.shape[-1] for view in views} == {16, 8}
     for network in (dino.student, dino.teacher.model):
-        for packed, view in zip(scores_by_view(network, views), views, strict=True):
-            torch.testing.assert_close(packed, view_scores(network, view), atol=1e-6, rtol=1e-5)
+        packed = tokens_by_view(network["encoder"], views)
+        for scores, view in zip(class_scores(network, packed), views, strict=True):
+            torch.testing.assert_close(scores, view_scores(network, view), atol=1e-6, rtol=1e-5)
 
 
 def test_the_teacher_sees_only_the_global_crops() -> None:
@@ -117,7 +119,7 @@ def test_the_last_layer_moves_only_after_its_epochs() -> None:
 def test_the_teacher_temperature_rises_by_epochs() -> None:
     dino = method(teacher_temp_epochs=4.0, teacher_temp=0.07, teacher_temp_start=0.04)
     expected = np.concatenate((np.linspace(0.04, 0.07, 4), np.full(6, 0.07))).repeat(16)
-    np.testing.assert_allclose([dino.teacher_temp(step) for step in range(160)], expected)
+    np.testing.assert_allclose([teacher_temp(dino.plan, step) for step in range(160)], expected)
 
 
 def test_views_are_two_global_crops_of_unlike_colours_and_local_ones_of_three_sevenths() -> None:
@@ -134,12 +136,6 @@ def test_at_224_px_local_crops_have_the_paper_s_96() -> None:
     assert {spec.size_px for spec in dino.view_specs()} == {224, 96}
     dino = tiny_method(DINO, arch="vit_mini_patch4_16", local_size=12)
     assert {spec.size_px for spec in dino.view_specs()} == {16, 12}
-
-
-def test_the_entropy_of_targets_tells_use_from_collapse() -> None:
-    even, one = torch.eye(6), torch.eye(6)[:1].expand(6, -1)
-    assert entropy([even[:3], even[3:]]).item() == pytest.approx(np.log(6))
-    assert entropy([one, one]).item() == pytest.approx(0, abs=1e-6)
 
 
 def test_the_teacher_is_evaluated() -> None:

@@ -1,4 +1,4 @@
-"""The light transformer decoder of masked image modelling."""
+"""The light transformer decoder of masked image modelling, and the pixels that it predicts."""
 
 from functools import partial
 
@@ -7,7 +7,7 @@ from timm.models.vision_transformer import Block
 from torch import Tensor, nn
 
 from bench.errors import SpecError
-from trainers.blocks.vit import init_linear, sincos_positions
+from trainers.blocks.vit import init_linear, patchify, sincos_positions
 
 
 class LightDecoder(nn.Module):
@@ -70,3 +70,18 @@ class LightDecoder(nn.Module):
         for block in self.blocks:
             x = block(x)
         return self.predict(self.norm(x))[:, 1:]
+
+
+def pixel_targets(images: Tensor, patch_size: int, normalised: bool) -> Tensor:
+    """What MAE reconstructs: the pixels of each patch, (b, n, patch_size**2 * 3).
+
+    Args:
+        images: (b, 3, h, w).
+        patch_size: side of a patch in pixels.
+        normalised: whether each patch gets mean 0 and (unbiased) variance 1.
+    """
+    target = patchify(images, patch_size)
+    if not normalised:
+        return target
+    mean = target.mean(-1, keepdim=True)
+    return (target - mean) / (target.var(-1, keepdim=True) + 1e-6).sqrt()

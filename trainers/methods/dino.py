@@ -7,21 +7,28 @@ from timm.models.vision_transformer import VisionTransformer
 from torch import Tensor, nn
 
 from bench.vit import build_vit
+from trainers.blocks.canaries import feature_std, prototype_entropy
 from trainers.blocks.heads import mlp_head
-from trainers.blocks.losses import soft_ce
-from trainers.blocks.photometric import preset
 from trainers.blocks.prototypes import Prototypes
-from trainers.blocks.schedules import cosine, linear_warmup
+from trainers.blocks.schedules import cosine
 from trainers.blocks.targets import Centre
 from trainers.blocks.teacher import MomentumTeacher
 from trainers.blocks.views import Batch, ViewSpec
-from trainers.blocks.vit import TokenViT
+from trainers.blocks.vit import TokenOutput, TokenViT
+from trainers.distillation import (
+    MultiCropRecipe,
+    cross_view_ce,
+    frozen_until,
+    multi_crop,
+    teacher_temp,
+    tokens_by_view,
+)
 from trainers.method import Method
-from trainers.recipe import Plan, Recipe
+from trainers.recipe import Plan
 
 
 @dataclass(frozen=True, kw_only=True)
-class DINORecipe(Recipe):
+class DINORecipe(MultiCropRecipe):
     """Caron et al., "Emerging Properties in Self-Supervised Vision Transformers" (2021), ViT-S, 800
     epochs.
 
@@ -31,42 +38,19 @@ class DINORecipe(Recipe):
         head_dim: bottleneck width of the head.
         norm_last_layer: whether the gain of the last layer is frozen at 1 (True for ViT-B, False
             for ViT-S).
-        global_area: area range of the two global crops.
-        local_area: area range of the local crops.
-        local_crops: number of local crops.
-        local_size: side of a local crop in pixels; 0 means 3/7 of the global side (96 of 224),
-            rounded to whole patches.
-        student_temp: temperature of the student.
-        teacher_temp: temperature of the teacher after its warm-up.
-        teacher_temp_start: temperature of the teacher at the start.
-        teacher_temp_epochs: epochs of that warm-up.
-        momentum: of the teacher at the start; a cosine takes it to 1.
         centre_momentum: of the centre of the teacher's outputs.
         freeze_last_epochs: epochs in which the prototypes do not move.
-        blur_sigma: largest standard deviation of the Gaussian blur in pixels.
     """
 
     arch: str = "vit_small_patch16_224"
     epochs: float = 800.0
     min_lr: float = 1e-5
-    weight_decay_end: float | None = 0.4
-    drop_path: float = 0.1
     out_dim: int = 65536
     head_hidden: int = 2048
     head_dim: int = 256
     norm_last_layer: bool = False
-    global_area: tuple[float, float] = (0.25, 1.0)
-    local_area: tuple[float, float] = (0.05, 0.25)
-    local_crops: int = 10
-    local_size: int = 0
-    student_temp: float = 0.1
-    teacher_temp: float = 0.07
-    teacher_temp_start: float = 0.04
-    teacher_temp_epochs: float = 30.0
-    momentum: float = 0.996
     centre_momentum: float = 0.9
     freeze_last_epochs: float = 1.0
-    blur_sigma: float = 2.0
 
 
 class DINO(Method):
@@ -129,41 +113,24 @@ class DINO(Method):
         self.centre = Centre(r.out_dim, r.centre_momentum)
 
     def view_specs(self) -> tuple[ViewSpec, ...]:
-        r, encoder = self.r, self.student["encoder"]
-        size = encoder.grid * encoder.patch_size
-        local = (
-            r.local_size or max(1, round(size * 3 / 7 / encoder.patch_size)) * encoder.patch_size
-        )
-        return (
-            ViewSpec(size, r.global_area, photometric=preset("byol_a", r.blur_sigma)),
-            ViewSpec(size, r.global_area, photometric=preset("byol_b", r.blur_sigma)),
-            *(ViewSpec(local, r.local_area, photometric=preset("local", r.blur_sigma)),)
-            * r.local_crops,
-        )
+        return multi_crop(self.r, self.student["encoder"])
 
     def losses(self, batch: Batch, step: int) -> dict[str, Tensor]:
         with torch.no_grad():
-            teacher = scores_by_view(self.teacher.model, batch.images[:2])
+            seen = tokens_by_view(self.teacher.model["encoder"], batch.images[:2])
+            teacher = class_scores(self.teacher.model, seen)
             self.centre.observe(torch.cat(teacher))
-            targets = [self.centre.probabilities(t, self.teacher_temp(step)) for t in teacher]
-        student = scores_by_view(self.student, batch.images)
-        terms = [
-            soft_ce(s / self.r.student_temp, target).mean()
-            for i, target in enumerate(targets)
-            for v, s in enumerate(student)
-            if v != i
-        ]
-        return {"loss": torch.stack(terms).mean(), "target_entropy": entropy(targets)}
-
-    def teacher_temp(self, step: int) -> float:
-        """Teacher temperature; it changes once an epoch, as in the official code."""
-        r = self.r
-        epoch = int(self.plan.epoch(step))
-        return linear_warmup(epoch, r.teacher_temp_start, r.teacher_temp, r.teacher_temp_epochs)
+            temp = teacher_temp(self.plan, step)
+            targets = [self.centre.probabilities(t, temp) for t in teacher]
+        student = class_scores(self.student, tokens_by_view(self.student["encoder"], batch.images))
+        return {
+            "loss": cross_view_ce(student, targets, self.r.student_temp),
+            "prototype_entropy": prototype_entropy(torch.cat(targets)),
+            "feature_std": feature_std(seen[0].cls),
+        }
 
     def frozen(self, step: int) -> list[nn.Parameter]:
-        early = self.plan.epoch(step) < self.r.freeze_last_epochs
-        return list(self.student["prototypes"].parameters()) if early else []
+        return frozen_until(self.plan, step, self.r.freeze_last_epochs, self.student["prototypes"])
 
     def after_step(self, step: int) -> None:
         self.centre.update()
@@ -173,27 +140,7 @@ class DINO(Method):
         return self.teacher.model["encoder"].vit
 
 
-def scores_by_view(network: nn.ModuleDict, images: list[Tensor]) -> list[Tensor]:
-    """Prototype scores of each view's class token; views of one size share a forward pass.
-
-    Args:
-        network: ``encoder``, ``head`` and ``prototypes``.
-        images: per view (b, 3, s, s); views of one size stand together.
-
-    Returns:
-        Per view (b, K), in the order of ``images``.
-    """
-    tokens: list[Tensor] = []
-    start = 0
-    for end in range(1, len(images) + 1):
-        if end == len(images) or images[end].shape[-1] != images[start].shape[-1]:
-            tokens.append(network["encoder"](torch.cat(images[start:end])).cls)
-            start = end
-    scores = network["prototypes"](network["head"](torch.cat(tokens)))
-    return list(scores.chunk(len(images)))
-
-
-def entropy(targets: list[Tensor]) -> Tensor:
-    """Entropy in nats of the mean target: log K when all prototypes are in use, 0 on collapse."""
-    mean = torch.cat(targets).mean(0)
-    return -(mean * mean.clamp_min(1e-12).log()).sum()
+def class_scores(network: nn.ModuleDict, views: list[TokenOutput]) -> list[Tensor]:
+    """Prototype scores of each view's class token, per view (b, K)."""
+    tokens = torch.cat([view.cls for view in views])
+    return list(network["prototypes"](network["head"](tokens)).chunk(len(views)))

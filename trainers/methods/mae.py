@@ -6,11 +6,12 @@ from timm.models.vision_transformer import VisionTransformer
 from torch import Tensor
 
 from bench.vit import build_vit
-from trainers.blocks.decoder import LightDecoder
+from trainers.blocks.canaries import feature_std
+from trainers.blocks.decoder import LightDecoder, pixel_targets
 from trainers.blocks.losses import masked_regression
 from trainers.blocks.masks import uniform_keep
 from trainers.blocks.views import Batch, ViewSpec
-from trainers.blocks.vit import TokenViT, init_mae, patchify, set_sincos_positions
+from trainers.blocks.vit import TokenViT, init_mae, set_sincos_positions
 from trainers.method import Method
 from trainers.recipe import Plan, Recipe, Schedule
 
@@ -89,21 +90,13 @@ class MAE(Method):
         keep, mask = uniform_keep(
             len(images), self.encoder.grid**2, self.r.mask_ratio, images.device
         )
-        prediction = self.reconstruct(images, keep)
-        return {"loss": masked_regression(prediction, self.targets(images), mask)}
-
-    def reconstruct(self, images: Tensor, keep: Tensor) -> Tensor:
-        """Predicted patches (b, n, pixels) from the visible ones, ``keep`` (b, k)."""
         seen = self.encoder(images, keep=keep)
-        return self.decoder(seen.cls, seen.patches, keep)
-
-    def targets(self, images: Tensor) -> Tensor:
-        """What is to be reconstructed: the pixels of each patch, (b, n, pixels)."""
-        target = patchify(images, self.encoder.patch_size)
-        if self.r.norm_pix:
-            mean = target.mean(-1, keepdim=True)
-            target = (target - mean) / (target.var(-1, keepdim=True) + 1e-6).sqrt()
-        return target
+        prediction = self.decoder(seen.cls, seen.patches, keep)
+        target = pixel_targets(images, self.encoder.patch_size, self.r.norm_pix)
+        return {
+            "loss": masked_regression(prediction, target, mask),
+            "feature_std": feature_std(seen.patches.mean(1)),
+        }
 
     def backbone(self) -> VisionTransformer:
         return self.encoder.vit

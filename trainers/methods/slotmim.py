@@ -10,23 +10,25 @@ from torchvision.ops import roi_align
 
 from bench.errors import SpecError
 from bench.vit import build_vit
+from trainers.blocks.canaries import feature_std, prototype_entropy
 from trainers.blocks.geometry import overlap_boxes
 from trainers.blocks.heads import mlp_head
 from trainers.blocks.losses import info_nce, soft_ce
 from trainers.blocks.masks import BlockwiseMask
 from trainers.blocks.photometric import preset
 from trainers.blocks.prototypes import Prototypes
-from trainers.blocks.schedules import cosine, linear_warmup
+from trainers.blocks.schedules import cosine
 from trainers.blocks.targets import Centre, sinkhorn
 from trainers.blocks.teacher import MomentumTeacher
 from trainers.blocks.views import Batch, ViewSpec
 from trainers.blocks.vit import TokenViT, init_mae, set_sincos_positions
+from trainers.distillation import DistillationRecipe, frozen_until, teacher_temp
 from trainers.method import Method
-from trainers.recipe import Plan, Recipe
+from trainers.recipe import Plan
 
 
 @dataclass(frozen=True, kw_only=True)
-class SlotMIMRecipe(Recipe):
+class SlotMIMRecipe(DistillationRecipe):
     """Wen et al., "SlotMIM" (2024): ViT-B on 241K images; where paper and code disagree see each
     field.
 
@@ -49,22 +51,15 @@ class SlotMIMRecipe(Recipe):
             (paper).
         slot_temp: tau of the contrast.
         targets: ``centre`` or ``sinkhorn`` (Table 5c).
-        student_temp: temperature of the student.
-        teacher_temp: temperature of the teacher after its warm-up.
-        teacher_temp_start: temperature of the teacher at the start.
-        teacher_temp_epochs: epochs of that warm-up.
-        momentum: of the teacher at the start; a cosine takes it to 1.
         centre_momentum: of the centre of the teacher's scores.
         freeze_prototype_epochs: epochs in which the prototypes do not move.
-        blur_sigma: largest standard deviation of the Gaussian blur in pixels.
     """
 
     epochs: float = 800.0
     lr: float = 1.5e-4
     min_lr: float = 2e-6
-    weight_decay_end: float | None = 0.4
     clip: float = 0.3
-    drop_path: float = 0.1
+    teacher_temp_epochs: float = 50.0
     prototypes: int = 512
     head_layers: int = 3
     head_hidden: int = 4096
@@ -81,14 +76,8 @@ class SlotMIMRecipe(Recipe):
     slot_pool_temp: Literal["teacher", "student"] = "teacher"
     slot_temp: float = 0.2
     targets: Literal["centre", "sinkhorn"] = "centre"
-    student_temp: float = 0.1
-    teacher_temp: float = 0.07
-    teacher_temp_start: float = 0.04
-    teacher_temp_epochs: float = 50.0
-    momentum: float = 0.996
     centre_momentum: float = 0.9
     freeze_prototype_epochs: float = 3.0
-    blur_sigma: float = 2.0
 
 
 class Branch(NamedTuple):
@@ -97,6 +86,7 @@ class Branch(NamedTuple):
     scores: Tensor  # (b, n, K) cosine of each patch with each prototype, float32
     slots: Tensor  # (b, K, d) projected tokens pooled by prototype
     active: Tensor  # (b, K) bool: the prototype is the best of at least one patch
+    tokens: Tensor  # (b, n, d) projected patches
 
 
 class SlotMIM(Method):
@@ -180,7 +170,7 @@ class SlotMIM(Method):
         )
 
     def losses(self, batch: Batch, step: int) -> dict[str, Tensor]:
-        r, temp = self.r, self.teacher_temp(step)
+        r, temp = self.r, teacher_temp(self.plan, step)
         pool_temp = temp if r.slot_pool_temp == "teacher" else r.student_temp
         student = self.look(self.student, batch.images, batch.masks, pool_temp)
         with torch.no_grad():
@@ -199,7 +189,13 @@ class SlotMIM(Method):
         weights = {"within": r.within_weight, "cross": r.cross_weight, "slot": r.slot_weight}
         active = mean([view.active.sum(1).float().mean() for view in teacher])
         total = torch.stack([weights[name] * part for name, part in out.items()]).sum()
-        return {"loss": total, **out, "active_slots": active}
+        return {
+            "loss": total,
+            **out,
+            "active_slots": active,
+            "prototype_entropy": prototype_entropy(self.target(teacher[0].scores, temp)),
+            "feature_std": feature_std(teacher[0].tokens.mean(1)),
+        }
 
     def look(
         self, network: nn.ModuleDict, images: list[Tensor], masks: list[Tensor | None], temp: float
@@ -213,7 +209,7 @@ class SlotMIM(Method):
         slots = torch.einsum("bnk,bnd->bkd", share.to(tokens.dtype), tokens)
         active = torch.zeros_like(scores[:, 0], dtype=torch.bool)
         active.scatter_(1, scores.argmax(-1), True)
-        chunks = zip(scores.chunk(2), slots.chunk(2), active.chunk(2), strict=True)
+        chunks = zip(scores.chunk(2), slots.chunk(2), active.chunk(2), tokens.chunk(2), strict=True)
         return [Branch(*chunk) for chunk in chunks]
 
     def within(self, student: Branch, teacher: Branch, mask: Tensor | None, temp: float) -> Tensor:
@@ -262,15 +258,10 @@ class SlotMIM(Method):
             return self.centre.probabilities(scores, temp)
         return sinkhorn(scores.flatten(0, -2), temp).view_as(scores)
 
-    def teacher_temp(self, step: int) -> float:
-        """Teacher temperature; it changes once an epoch, as in the official code."""
-        r = self.r
-        epoch = int(self.plan.epoch(step))
-        return linear_warmup(epoch, r.teacher_temp_start, r.teacher_temp, r.teacher_temp_epochs)
-
     def frozen(self, step: int) -> list[nn.Parameter]:
-        early = self.plan.epoch(step) < self.r.freeze_prototype_epochs
-        return list(self.student["prototypes"].parameters()) if early else []
+        return frozen_until(
+            self.plan, step, self.r.freeze_prototype_epochs, self.student["prototypes"]
+        )
 
     def after_step(self, step: int) -> None:
         # The code updates before the teacher looks, which is after the step but one index later.

@@ -1,0 +1,134 @@
+"""What methods with a momentum teacher share: recipe fields, temperatures, crops, the cross-view
+loss.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+
+from trainers.blocks.losses import soft_ce
+from trainers.blocks.photometric import preset
+from trainers.blocks.schedules import linear_warmup
+from trainers.blocks.views import MaskSampler, ViewSpec
+from trainers.blocks.vit import TokenOutput, TokenViT
+from trainers.recipe import Plan, Recipe
+
+
+@dataclass(frozen=True, kw_only=True)
+class DistillationRecipe(Recipe):
+    """Settings of a student that follows its own moving average.
+
+    Attributes:
+        student_temp: temperature of the student.
+        teacher_temp: temperature of the teacher after its warm-up.
+        teacher_temp_start: temperature of the teacher at the start.
+        teacher_temp_epochs: epochs of that warm-up.
+        momentum: of the teacher at the start; a cosine takes it to 1.
+        blur_sigma: largest standard deviation of the Gaussian blur in pixels.
+    """
+
+    weight_decay_end: float | None = 0.4
+    drop_path: float = 0.1
+    student_temp: float = 0.1
+    teacher_temp: float = 0.07
+    teacher_temp_start: float = 0.04
+    teacher_temp_epochs: float = 30.0
+    momentum: float = 0.996
+    blur_sigma: float = 2.0
+
+
+@dataclass(frozen=True, kw_only=True)
+class MultiCropRecipe(DistillationRecipe):
+    """Settings of two global crops, which the teacher sees too, and local crops for the student.
+
+    Attributes:
+        global_area: area range of the two global crops.
+        local_area: area range of the local crops.
+        local_crops: number of local crops.
+        local_size: side of a local crop in pixels; 0 means 3/7 of the global side (96 of 224),
+            rounded to whole patches.
+    """
+
+    global_area: tuple[float, float] = (0.25, 1.0)
+    local_area: tuple[float, float] = (0.05, 0.25)
+    local_crops: int = 10
+    local_size: int = 0
+
+
+def multi_crop(
+    recipe: MultiCropRecipe, encoder: TokenViT, mask: MaskSampler | None = None
+) -> tuple[ViewSpec, ...]:
+    """Two global views, both masked by ``mask``, and the local ones behind them."""
+    r, patch = recipe, encoder.patch_size
+    size = encoder.grid * patch
+    local = r.local_size or max(1, round(size * 3 / 7 / patch)) * patch
+    return (
+        ViewSpec(size, r.global_area, photometric=preset("byol_a", r.blur_sigma), mask=mask),
+        ViewSpec(size, r.global_area, photometric=preset("byol_b", r.blur_sigma), mask=mask),
+        *(ViewSpec(local, r.local_area, photometric=preset("local", r.blur_sigma)),)
+        * r.local_crops,
+    )
+
+
+def tokens_by_view(
+    encoder: TokenViT, images: Sequence[Tensor], masks: Sequence[Tensor | None] | None = None
+) -> list[TokenOutput]:
+    """Tokens of each view; views of one size, masked alike or not at all, share a forward pass.
+
+    Args:
+        encoder: the network.
+        images: per view (b, 3, s, s); views of one size stand together.
+        masks: per view (b, patches) bool or None; without it no view is masked.
+
+    Returns:
+        Per view class tokens (b, d) and patches (b, n, d), in the order of ``images``.
+    """
+    masks = [None] * len(images) if masks is None else masks
+    out: list[TokenOutput] = []
+    start = 0
+    for end in range(1, len(images) + 1):
+        if end < len(images) and (
+            images[end].shape[-1] == images[start].shape[-1]
+            and (masks[end] is None) == (masks[start] is None)
+        ):
+            continue
+        packed = [m for m in masks[start:end] if m is not None]
+        tokens = encoder(torch.cat(list(images[start:end])), torch.cat(packed) if packed else None)
+        pairs = zip(tokens.cls.chunk(end - start), tokens.patches.chunk(end - start), strict=True)
+        out += [TokenOutput(cls, patches) for cls, patches in pairs]
+        start = end
+    return out
+
+
+def cross_view_ce(student: Sequence[Tensor], targets: Sequence[Tensor], temp: float) -> Tensor:
+    """Mean over teacher views i and student views v != i of CE(target_i, student_v / temp).
+
+    Args:
+        student: per view (b, K) scores.
+        targets: per teacher view (b, K) probabilities; teacher views are the first student views.
+        temp: temperature of the student.
+    """
+    terms = [
+        soft_ce(s / temp, target).mean()
+        for i, target in enumerate(targets)
+        for v, s in enumerate(student)
+        if v != i
+    ]
+    return torch.stack(terms).mean()
+
+
+def teacher_temp(plan: Plan, step: int) -> float:
+    """Teacher temperature of a step; it changes once an epoch, as in DINO's code."""
+    r = plan.recipe
+    assert isinstance(r, DistillationRecipe)
+    epoch = int(plan.epoch(step))
+    return linear_warmup(epoch, r.teacher_temp_start, r.teacher_temp, r.teacher_temp_epochs)
+
+
+def frozen_until(plan: Plan, step: int, epochs: float, module: nn.Module) -> list[nn.Parameter]:
+    """Parameters of ``module`` while fewer than ``epochs`` are done, then none."""
+    if plan.epoch(step) >= epochs:
+        return []
+    return [p for p in module.parameters() if p.requires_grad]
