@@ -1,15 +1,17 @@
-"""What methods with a momentum teacher share: recipe fields, temperatures, crops, the cross-view
-loss.
-"""
+"""What methods with a momentum teacher share: recipe fields, networks, crops, losses."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Literal
 
 import torch
 from torch import Tensor, nn
 
+from bench.vit import build_vit
+from trainers.blocks.heads import mlp_head
 from trainers.blocks.losses import soft_ce
 from trainers.blocks.photometric import preset
+from trainers.blocks.prototypes import Prototypes
 from trainers.blocks.schedules import linear_warmup
 from trainers.blocks.views import MaskSampler, ViewSpec
 from trainers.blocks.vit import TokenOutput, TokenViT
@@ -57,6 +59,44 @@ class MultiCropRecipe(DistillationRecipe):
     local_size: int = 0
 
 
+@dataclass(frozen=True, kw_only=True)
+class PrototypeHeadRecipe(MultiCropRecipe):
+    """Settings of an MLP head that ends in prototypes.
+
+    Attributes:
+        out_dim: number of prototypes K.
+        head_hidden: hidden width of the head.
+        head_dim: bottleneck width of the head.
+        norm_last_layer: whether the gain of the last layer is frozen at 1 (True for ViT-B, False
+            for ViT-S).
+        centre_momentum: of the centre of the teacher's outputs.
+        freeze_last_epochs: epochs in which the prototypes do not move.
+    """
+
+    out_dim: int = 65536
+    head_hidden: int = 2048
+    head_dim: int = 256
+    norm_last_layer: bool = False
+    centre_momentum: float = 0.9
+    freeze_last_epochs: float = 1.0
+
+
+def student_network(recipe: PrototypeHeadRecipe, *, mask_token: bool = False) -> nn.ModuleDict:
+    """``encoder``, ``head`` and ``prototypes``, as DINO and iBOT start them."""
+    r = recipe
+    vit = build_vit(r.arch, drop_path_rate=r.drop_path)
+    nn.init.trunc_normal_(vit.cls_token, std=0.02)  # timm starts it at 1e-6
+    encoder = TokenViT(vit, mask_token=mask_token)
+    gain: Literal["fixed", "free"] = "fixed" if r.norm_last_layer else "free"
+    return nn.ModuleDict(
+        {
+            "encoder": encoder,
+            "head": mlp_head(encoder.embed_dim, r.head_hidden, r.head_dim),
+            "prototypes": Prototypes(r.head_dim, r.out_dim, gain=gain, init="linear"),
+        }
+    )
+
+
 def multi_crop(
     recipe: MultiCropRecipe, encoder: TokenViT, mask: MaskSampler | None = None
 ) -> tuple[ViewSpec, ...]:
@@ -100,6 +140,12 @@ def tokens_by_view(
         out += [TokenOutput(cls, patches) for cls, patches in pairs]
         start = end
     return out
+
+
+def class_scores(network: nn.ModuleDict, views: Sequence[TokenOutput]) -> list[Tensor]:
+    """Prototype scores of each view's class token, per view (b, K)."""
+    tokens = torch.cat([view.cls for view in views])
+    return list(network["prototypes"](network["head"](tokens)).chunk(len(views)))
 
 
 def cross_view_ce(student: Sequence[Tensor], targets: Sequence[Tensor], temp: float) -> Tensor:

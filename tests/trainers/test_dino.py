@@ -9,8 +9,8 @@ from torch import Tensor
 
 from tests.trainers.tiny import batch_for, drift, float64, softmax64, tiny_method
 from trainers.blocks.photometric import PRESETS
-from trainers.distillation import teacher_temp, tokens_by_view
-from trainers.methods.dino import DINO, class_scores
+from trainers.distillation import class_scores, teacher_temp, tokens_by_view
+from trainers.methods.dino import DINO
 from trainers.optim import clip_gradients, make_optimizer, set_schedule
 
 

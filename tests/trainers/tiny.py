@@ -22,6 +22,7 @@ M = TypeVar("M", bound=Method)
 SMALL_HEADS: dict[str, dict[str, Any]] = {
     "MAE": {"decoder_dim": 16, "decoder_depth": 1, "decoder_heads": 2},
     "DINO": {"head_hidden": 20, "head_dim": 12, "out_dim": 10, "local_crops": 2, "drop_path": 0.0},
+    "iBOT": {"head_hidden": 20, "head_dim": 12, "out_dim": 10, "local_crops": 2, "drop_path": 0.0},
     "SlotMIM": {"head_hidden": 20, "head_dim": 12, "prototypes": 6, "drop_path": 0.0},
 }
 

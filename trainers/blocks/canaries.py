@@ -34,10 +34,13 @@ def feature_std(features: Tensor) -> Tensor:
 def prototype_entropy(targets: Tensor) -> Tensor:
     """Entropy in nats of the mean target: log K when all prototypes are in use, 0 on collapse.
 
+    Without a row there is nothing to watch: it gives log K.
+
     Args:
         targets: (..., K) probabilities.
     """
-    mean = targets.float().flatten(0, -2).mean(0)
+    rows = targets.float().flatten(0, -2)
+    mean = rows.mean(0) if len(rows) else torch.full_like(rows.sum(0), 1 / rows.shape[1])
     return torch.special.entr(mean).sum()
 
 

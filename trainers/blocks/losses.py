@@ -66,3 +66,16 @@ def masked_regression(
     function = {"mse": F.mse_loss, "l1": F.l1_loss, "smooth_l1": F.smooth_l1_loss}[kind]
     error = function(prediction.float(), target.detach().float(), reduction="none").mean(-1)
     return (error * mask).sum() / mask.sum()
+
+
+def mean_by_image(values: Tensor, image: Tensor, images: int) -> Tensor:
+    """Mean of each image's values, then over all images; an image without any counts as 0.
+
+    Args:
+        values: (m,), one a masked token.
+        image: (m,) int64, the image to which each belongs.
+        images: number of images.
+    """
+    count = torch.zeros(images, dtype=values.dtype, device=values.device)
+    count.index_add_(0, image, torch.ones_like(values))
+    return (values / count[image]).sum() / images

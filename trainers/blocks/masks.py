@@ -2,12 +2,14 @@
 
 import math
 from dataclasses import dataclass
+from typing import Literal
 
 import numpy as np
 import torch
 from torch import Tensor
 
 from bench.errors import SpecError
+from trainers.blocks.views import MaskSampler
 
 
 def count_kept(tokens: int, ratio: float) -> int:
@@ -43,6 +45,34 @@ def uniform_keep(
     return keep, mask.scatter_(1, keep, False)
 
 
+def draw_ratio(
+    rng: np.random.Generator, centres: tuple[float, ...], spreads: tuple[float, ...]
+) -> float:
+    """A mask ratio: one of the ranges ``centre +- spread``, then a number within it."""
+    choice = int(rng.integers(len(centres)))
+    return rng.uniform(centres[choice] - spreads[choice], centres[choice] + spreads[choice])
+
+
+@dataclass(frozen=True)
+class RandomMask:
+    """Masked patches anywhere, ``floor(ratio * n)`` of them with a ratio drawn each call.
+
+    Attributes:
+        tokens: patches n of a view.
+        ratios: centres of the ratio, one chosen uniformly per call.
+        spreads: half-widths around each centre, same length.
+    """
+
+    tokens: int
+    ratios: tuple[float, ...] = (0.7,)
+    spreads: tuple[float, ...] = (0.0,)
+
+    def __call__(self, rng: np.random.Generator) -> np.ndarray:
+        ratio = draw_ratio(rng, self.ratios, self.spreads)
+        mask = np.arange(self.tokens) >= count_kept(self.tokens, ratio)
+        return rng.permutation(mask)
+
+
 @dataclass(frozen=True)
 class BlockwiseMask:
     """BEiT's blockwise mask, drawn until a target count is reached or no block adds anything.
@@ -69,9 +99,7 @@ class BlockwiseMask:
     tries: int = 10
 
     def __call__(self, rng: np.random.Generator) -> np.ndarray:
-        choice = int(rng.integers(len(self.ratios)))
-        centre, spread = self.ratios[choice], self.spreads[choice]
-        target = rng.uniform(centre - spread, centre + spread) * self.height * self.width
+        target = draw_ratio(rng, self.ratios, self.spreads) * self.height * self.width
         mask = np.zeros((self.height, self.width), bool)
         while mask.sum() < target:
             if not self._place(mask, target - mask.sum(), rng):
@@ -96,3 +124,33 @@ class BlockwiseMask:
                 block[:] = True
                 return True
         return False
+
+
+def mask_sampler(
+    kind: Literal["blockwise", "random", "none"],
+    grid: int,
+    ratios: tuple[float, ...],
+    spreads: tuple[float, ...],
+) -> MaskSampler | None:
+    """The mask of a ``grid`` x ``grid`` view that a recipe's fields ask for; ``none`` gives None.
+
+    Raises:
+        SpecError: there is not one spread for each ratio, or a range leaves [0, 1].
+    """
+    if kind == "none":
+        return None
+    if not ratios or len(ratios) != len(spreads):
+        raise SpecError(
+            f"mask_ratios has {len(ratios)} values, mask_spreads {len(spreads)}: give one spread "
+            "for each ratio, and at least one of both"
+        )
+    for ratio, spread in zip(ratios, spreads, strict=True):
+        widest = min(ratio, 1 - ratio)
+        if not 0 <= spread <= widest:
+            raise SpecError(
+                f"a mask ratio of {ratio:g} +- {spread:g} leaves [0, 1]: choose a ratio in it and "
+                f"a spread of at most {max(widest, 0.0):g}"
+            )
+    if kind == "random":
+        return RandomMask(grid**2, ratios, spreads)
+    return BlockwiseMask(grid, grid, ratios, spreads)

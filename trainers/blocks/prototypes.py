@@ -46,3 +46,13 @@ class Prototypes(nn.Module):
         """(..., d) -> (..., K) cosine similarity, times the gain where there is one."""
         scores = F.linear(l2(x), l2(self.weight))
         return scores if self.gain is None else scores * self.gain[:, 0]
+
+    def mean_scores(self, x: Tensor) -> Tensor:
+        """(..., d) -> (K,), the mean over all rows of their scores, in float32.
+
+        Scores are linear in ``l2(x)``: the mean direction is scored, not each of many rows.
+        """
+        direction = l2(x.float()).flatten(0, -2).mean(0)
+        with torch.autocast(x.device.type, enabled=False):  # which would undo float()
+            scores = F.linear(direction, l2(self.weight.float()))
+        return scores if self.gain is None else scores * self.gain[:, 0].float()

@@ -6,20 +6,18 @@ import torch
 from timm.models.vision_transformer import VisionTransformer
 from torch import Tensor, nn
 
-from bench.vit import build_vit
 from trainers.blocks.canaries import feature_std, prototype_entropy
-from trainers.blocks.heads import mlp_head
-from trainers.blocks.prototypes import Prototypes
 from trainers.blocks.schedules import cosine
 from trainers.blocks.targets import Centre
 from trainers.blocks.teacher import MomentumTeacher
 from trainers.blocks.views import Batch, ViewSpec
-from trainers.blocks.vit import TokenOutput, TokenViT
 from trainers.distillation import (
-    MultiCropRecipe,
+    PrototypeHeadRecipe,
+    class_scores,
     cross_view_ce,
     frozen_until,
     multi_crop,
+    student_network,
     teacher_temp,
     tokens_by_view,
 )
@@ -28,29 +26,14 @@ from trainers.recipe import Plan
 
 
 @dataclass(frozen=True, kw_only=True)
-class DINORecipe(MultiCropRecipe):
+class DINORecipe(PrototypeHeadRecipe):
     """Caron et al., "Emerging Properties in Self-Supervised Vision Transformers" (2021), ViT-S, 800
     epochs.
-
-    Attributes:
-        out_dim: number of prototypes K.
-        head_hidden: hidden width of the head.
-        head_dim: bottleneck width of the head.
-        norm_last_layer: whether the gain of the last layer is frozen at 1 (True for ViT-B, False
-            for ViT-S).
-        centre_momentum: of the centre of the teacher's outputs.
-        freeze_last_epochs: epochs in which the prototypes do not move.
     """
 
     arch: str = "vit_small_patch16_224"
     epochs: float = 800.0
     min_lr: float = 1e-5
-    out_dim: int = 65536
-    head_hidden: int = 2048
-    head_dim: int = 256
-    norm_last_layer: bool = False
-    centre_momentum: float = 0.9
-    freeze_last_epochs: float = 1.0
 
 
 class DINO(Method):
@@ -94,21 +77,7 @@ class DINO(Method):
         super().__init__(plan)
         self.r = r = plan.recipe
         assert isinstance(r, DINORecipe)
-        vit = build_vit(r.arch, drop_path_rate=r.drop_path)
-        nn.init.trunc_normal_(vit.cls_token, std=0.02)  # timm starts it at 1e-6
-        encoder = TokenViT(vit)
-        self.student = nn.ModuleDict(
-            {
-                "encoder": encoder,
-                "head": mlp_head(encoder.embed_dim, r.head_hidden, r.head_dim),
-                "prototypes": Prototypes(
-                    r.head_dim,
-                    r.out_dim,
-                    gain="fixed" if r.norm_last_layer else "free",
-                    init="linear",
-                ),
-            }
-        )
+        self.student = student_network(r)
         self.teacher = MomentumTeacher(self.student)
         self.centre = Centre(r.out_dim, r.centre_momentum)
 
@@ -138,9 +107,3 @@ class DINO(Method):
 
     def backbone(self) -> VisionTransformer:
         return self.teacher.model["encoder"].vit
-
-
-def class_scores(network: nn.ModuleDict, views: list[TokenOutput]) -> list[Tensor]:
-    """Prototype scores of each view's class token, per view (b, K)."""
-    tokens = torch.cat([view.cls for view in views])
-    return list(network["prototypes"](network["head"](tokens)).chunk(len(views)))
