@@ -58,7 +58,13 @@ def build_vit(arch: str, **kwargs: Any) -> VisionTransformer:
         "global_pool": "",
         "class_token": True,
     }
-    return VisionTransformer(**(layout | kwargs))
+    layout |= kwargs
+    if layout["embed_dim"] % layout["num_heads"]:
+        raise SpecError(
+            f"{arch}: {layout['num_heads']} attention heads do not divide the width "
+            f"{layout['embed_dim']}"
+        )
+    return VisionTransformer(**layout)
 
 
 def timm_vit(name: str, **kwargs: Any) -> VisionTransformer:

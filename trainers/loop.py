@@ -314,6 +314,7 @@ def write_product(
     meta = {
         "name": folder.root.resolve().name,
         "arch": recipe.arch,
+        "arch_kwargs": method.arch_kwargs(),
         "method": spec.name,
         "input": input_spec(method).to_json(),
         "eval_branch": method.eval_branch,

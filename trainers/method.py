@@ -50,6 +50,10 @@ class Method(nn.Module, ABC):
     def backbone(self) -> VisionTransformer:
         """The network that is evaluated and saved: the teacher's or the student's encoder."""
 
+    def arch_kwargs(self) -> dict[str, Any]:
+        """What ``build_vit`` needs beside the recipe's ``arch`` to build the backbone again."""
+        return {}
+
     def extras(self) -> dict[str, Any]:
         """What the checkpoint's card says beyond the backbone, such as where prototypes are."""
         return {}

@@ -7,7 +7,7 @@ from torch import nn
 
 from bench.errors import SpecError
 from tests.trainers.tiny import float64, mlp64, shaken
-from trainers.blocks.heads import mlp_head
+from trainers.blocks.heads import BatchNorm, mlp_head
 
 
 def kinds(head: nn.Sequential) -> list[type[nn.Module]]:
@@ -32,12 +32,12 @@ def test_by_default_there_is_no_norm_and_no_activation_at_the_end() -> None:
 
 def test_norms_stand_before_activations_and_the_last_one_at_the_end() -> None:
     head = mlp_head(8, 5, 6, 2, norm="bn", act="relu", last_norm="ln", last_affine=False)
-    assert kinds(head) == [nn.Linear, nn.BatchNorm1d, nn.ReLU, nn.Linear, nn.LayerNorm]
-    assert head[1].affine
+    assert kinds(head) == [nn.Linear, BatchNorm, nn.ReLU, nn.Linear, nn.LayerNorm]
+    assert head[1].weight is not None
     assert head[4].weight is None
     head = mlp_head(8, 5, 6, 2, norm="ln", last_norm="bn", last_affine=False)
-    assert kinds(head) == [nn.Linear, nn.LayerNorm, nn.GELU, nn.Linear, nn.BatchNorm1d]
-    assert not head[4].affine
+    assert kinds(head) == [nn.Linear, nn.LayerNorm, nn.GELU, nn.Linear, BatchNorm]
+    assert head[4].weight is None
 
 
 def test_without_bias_no_linear_layer_has_one() -> None:
@@ -50,6 +50,51 @@ def test_weights_start_truncated_normal_and_biases_at_zero() -> None:
         assert linear.weight.std().item() == pytest.approx(0.02, rel=0.05)
         assert linear.weight.mean().abs() < 0.001
         assert not linear.bias.any()
+
+
+def test_weights_can_start_as_those_of_torch_s_linear_layer() -> None:
+    torch.manual_seed(0)
+    linear = mlp_head(100, 120, 80, 1, init="linear")[0]
+    assert linear.weight.abs().max().item() == pytest.approx(0.1, rel=1e-3)  # 1 / sqrt(inputs)
+    assert linear.weight.std().item() == pytest.approx(0.1 / 3**0.5, rel=0.05)
+    assert linear.bias.any()
+
+
+@pytest.mark.parametrize("affine", [True, False])
+def test_batch_norm_is_torch_s_in_training_values_and_gradients(affine: bool) -> None:
+    torch.manual_seed(0)
+    ours, theirs = BatchNorm(5, affine), nn.BatchNorm1d(5, affine=affine)
+    theirs.load_state_dict(shaken(ours).state_dict(), strict=False)
+    x = (3 + 2 * torch.randn(7, 5)).requires_grad_()
+    y = x.detach().clone().requires_grad_()
+    weight = torch.randn(7, 5)
+    out, expected = ours(x), theirs(y)
+    torch.testing.assert_close(out, expected)
+    (out * weight).sum().backward()
+    (expected * weight).sum().backward()
+    torch.testing.assert_close(x.grad, y.grad, atol=1e-6, rtol=1e-5)
+    for mine, other in zip(ours.parameters(), theirs.parameters(), strict=True):
+        torch.testing.assert_close(mine.grad, other.grad)
+
+
+def test_batch_norm_is_of_rows_whatever_stands_before_them_and_remembers_nothing() -> None:
+    torch.manual_seed(0)
+    norm = shaken(BatchNorm(5))
+    x = torch.randn(4, 3, 5)
+    torch.testing.assert_close(norm(x), norm(x.flatten(0, 1)).view(4, 3, 5))
+    assert torch.equal(norm(x), norm.eval()(x))
+    assert norm.state_dict().keys() == {"weight", "bias"}
+    assert norm(x.bfloat16()).dtype == torch.bfloat16
+
+
+@pytest.mark.parametrize("rows", [0, 1])
+def test_batch_norm_of_no_row_and_of_one_is_finite(rows: int) -> None:
+    x = torch.randn(rows, 5, requires_grad=True)
+    out = BatchNorm(5)(x)
+    assert out.shape == (rows, 5)
+    assert not out.any()
+    out.sum().backward()
+    assert torch.isfinite(x.grad).all()
 
 
 def test_the_head_is_gelu_between_linear_maps() -> None:

@@ -24,6 +24,7 @@ SMALL_HEADS: dict[str, dict[str, Any]] = {
     "DINO": {"head_hidden": 20, "head_dim": 12, "out_dim": 10, "local_crops": 2, "drop_path": 0.0},
     "iBOT": {"head_hidden": 20, "head_dim": 12, "out_dim": 10, "local_crops": 2, "drop_path": 0.0},
     "SlotMIM": {"head_hidden": 20, "head_dim": 12, "prototypes": 6, "drop_path": 0.0},
+    "MoCoV3": {"head_hidden": 20, "head_dim": 12},
 }
 
 

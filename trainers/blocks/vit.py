@@ -147,6 +147,20 @@ def init_mae(vit: VisionTransformer) -> None:
     nn.init.normal_(vit.cls_token, std=0.02)
 
 
+@torch.no_grad()
+def init_mocov3(vit: VisionTransformer) -> None:
+    """MoCo v3's start: MAE's, but q, k and v by themselves, no patch bias, class token N(0, 1e-6).
+
+    One fused layer for q, k and v would start with bounds for three times as many outputs.
+    """
+    init_mae(vit)
+    for block in vit.blocks:
+        for part in block.attn.qkv.weight.chunk(3):
+            nn.init.xavier_uniform_(part)
+    nn.init.zeros_(vit.patch_embed.proj.bias)
+    nn.init.normal_(vit.cls_token, std=1e-6)
+
+
 def patchify(images: Tensor, patch_size: int) -> Tensor:
     """(b, 3, h, w) -> (b, n, patch_size**2 * 3): pixels of each patch by row, column, channel."""
     b, c, h, w = images.shape
