@@ -67,7 +67,7 @@ class LoadedModel:
         method: str | None = None,
         pretrain: dict[str, Any] | None = None,
     ) -> "LoadedModel":
-        """The model with its record; the digest is that of the ViT's tensors as loaded."""
+        """The model with its record; the digest is that of the network's tensors as loaded."""
         record = ModelRecord(
             name=name,
             source=source,

@@ -12,13 +12,13 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from timm.models.vision_transformer import VisionTransformer
 
 from bench import plan, provenance
 from bench.backbone import Backbone
 from bench.checkpoint import LoadedModel, load_model
 from bench.errors import SpecError, SSLBenchError
 from bench.features import PRECISIONS, FeatureCache
+from bench.network import Network
 from bench.plan import Request
 from bench.progress import say
 from bench.records import KeyReport, Metric, Outcome, Result
@@ -195,7 +195,7 @@ def _shown(result: Result) -> str:
 
 
 def score_backbone(
-    vit: VisionTransformer, spec: InputSpec, tasks: str, data: Path | None
+    vit: Network, spec: InputSpec, tasks: str, data: Path | None
 ) -> dict[str, float]:
     """Headline metrics of a network in memory, without a store; for evaluation during training.
 

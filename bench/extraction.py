@@ -45,10 +45,10 @@ class Pass:
             backbone.train(training)
 
     def features(self, pixels: Tensor) -> Tensor:
-        """uint8 (b, 3, h, w) on the host -> float16 (b, blocks * d) on the device."""
+        """uint8 (b, 3, h, w) on the host -> float16 (b, all widths) on the device."""
         backbone, dtype = self.model.backbone, PRECISIONS[self.precision]
         if len(pixels) == 0:
-            return torch.empty(0, len(self.blocks) * backbone.embed_dim, dtype=torch.float16)
+            return torch.empty(0, sum(map(backbone.width, self.blocks)), dtype=torch.float16)
         autocast = torch.autocast(self.device.type, dtype, enabled=dtype != torch.float32)
         with torch.inference_mode():
             images = backbone.input.normalise(pixels.to(self.device, non_blocking=True))

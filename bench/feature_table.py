@@ -25,9 +25,10 @@ class FeatureTable:
     targets: npt.NDArray[np.int64]  # (n,)
     classes: tuple[str, ...]
     blocks: tuple[str, ...]
+    widths: tuple[int, ...]  # columns of each block
     skipped: tuple[str, ...]  # one reason for each image left out
     path: Path
-    _values: Matrix  # (images, blocks * d), memory-mapped
+    _values: Matrix  # (images, all widths), memory-mapped
     _kept: Rows | None = None
 
     def __len__(self) -> int:
@@ -45,30 +46,38 @@ class FeatureTable:
                 f"'{recipe}' needs {', '.join(wanted)}, these features have "
                 f"{', '.join(self.blocks)}: choose a recipe of those"
             )
-        width = self._values.shape[1] // len(self.blocks)
         values = self._values if self._kept is None else self._values[self._kept]
         places = [self.blocks.index(block) for block in wanted]
+        ends = np.cumsum(self.widths)
         if places == list(range(places[0], places[0] + len(places))):
-            return values[:, places[0] * width : (places[-1] + 1) * width]
-        return np.concatenate([values[:, p * width : (p + 1) * width] for p in places], axis=1)
+            return values[:, ends[places[0]] - self.widths[places[0]] : ends[places[-1]]]
+        columns = [values[:, ends[p] - self.widths[p] : ends[p]] for p in places]
+        return np.concatenate(columns, axis=1)
 
 
 def open_table(
-    folder: Path, split: "Split", blocks: tuple[str, ...], skip_bad: int
+    folder: Path,
+    split: "Split",
+    blocks: tuple[str, ...],
+    widths: tuple[int, ...],
+    skip_bad: int,
 ) -> FeatureTable:
+    """The stored features; DataError when more than `skip_bad` images were unreadable."""
     card = json.loads((folder / CARD).read_text())
     bad = {int(row): str(reason) for row, reason in card["bad"].items()}
     if len(bad) > skip_bad:
         raise too_many_bad(next(iter(bad.values())), len(bad), skip_bad, folder)
     values: Matrix = np.load(folder / FEATURES, mmap_mode="r")
     if not bad:
-        return FeatureTable(split.ids, split.targets, split.classes, blocks, (), folder, values)
+        return FeatureTable(
+            split.ids, split.targets, split.classes, blocks, widths, (), folder, values
+        )
     kept = np.setdiff1d(np.arange(len(split)), list(bad))
     ids = tuple(split.ids[row] for row in kept)
     skipped = tuple(bad.values())
     say(f"{split.name} {split.split}: {len(bad)} of {len(split)} images skipped, {skipped[0]}")
     return FeatureTable(
-        ids, split.targets[kept], split.classes, blocks, skipped, folder, values, kept
+        ids, split.targets[kept], split.classes, blocks, widths, skipped, folder, values, kept
     )
 
 

@@ -74,15 +74,15 @@ class FeatureCache:
         has = model.backbone.available
         stored = tuple(b for b in blocks if tuple(blocks) != RECIPE_BLOCKS or has(b))
         card = _card(model, split, transform, stored, precision)
+        widths = tuple(model.backbone.width(block) for block in stored)
         folder = Path(self.root) / _digest(card)[:24]
         if not _agreed((folder / CARD).exists()):
             with _lock(folder) if dist.is_main() else nullcontext():
                 if not _agreed((folder / CARD).exists()):
                     job = Pass(model, split, stored, torch.device(device), precision)
-                    width = len(stored) * model.backbone.embed_dim
-                    part = PartialFeatures(folder, (len(split), width), dist.rank())
+                    part = PartialFeatures(folder, (len(split), sum(widths)), dist.rank())
                     self._fill(job, part, transform, card, batch_size, workers, skip_bad)
-        return open_table(folder, split, stored, skip_bad)
+        return open_table(folder, split, stored, widths, skip_bad)
 
     def _fill(
         self,

@@ -4,7 +4,7 @@ import hashlib
 import json
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from bench import registry, spec
 from bench.backbone import weights_digest
@@ -71,20 +71,15 @@ def identity(model: "LoadedModel", request: Request, data: TaskData) -> Identity
     )
 
 
-def _shape(vit: Any) -> list[Any]:
-    """What the tensors of a ViT do not tell."""
-    return [[block.attn.num_heads for block in vit.blocks], vit.norm.eps, vit.no_embed_class]
-
-
 def model_digest(model: "LoadedModel") -> str:
     """sha256 of all that decides what the model computes: tensors, architecture, input contract.
 
     The same tensors behind another crop, mean or position interpolation are another model.
     """
     record = model.record
-    vit, extras = model.backbone.vit, model.backbone.extras.state_dict()
-    rest = [record.arch, _shape(vit), record.input, model.backbone.pos_interp]
-    if extras:
+    backbone = model.backbone
+    rest = [record.arch, backbone.layout(), record.input, backbone.pos_interp]
+    if extras := backbone.extras.state_dict():
         rest.append(weights_digest(extras))
     text = json.dumps([record.weights, *rest], sort_keys=True)
     return hashlib.sha256(text.encode()).hexdigest()

@@ -43,6 +43,11 @@ def build_vit(arch: str, **kwargs: Any) -> VisionTransformer:
     an architecture that is no plain ViT.
     """
     match = _ARCH.fullmatch(arch)
+    if arch.startswith("swin_"):
+        raise SpecError(
+            f"'{arch}' is a Swin Transformer, expected a plain VisionTransformer, whose tokens are "
+            "of one size from end to end: choose a vit_* or deit_* name"
+        )
     if match is None:
         return timm_vit(arch, **kwargs)
     width, patch, size_px = WIDTHS[match[1]], int(match[2]), int(match[3])
@@ -82,26 +87,14 @@ def timm_vit(name: str, **kwargs: Any) -> VisionTransformer:
 
 
 def as_vit(module: nn.Module, name: str) -> VisionTransformer:
-    """`module` itself when it is timm's plain ViT, which a Backbone reads; else SpecError."""
+    """`module` itself when it is timm's plain ViT; else SpecError."""
     # Subclasses add tokens or biases that the one loop over blocks would leave out without a word.
     if type(module) is not VisionTransformer:
         raise SpecError(
-            f"'{name}' is a {type(module).__name__}; a Backbone reads timm's plain "
-            "VisionTransformer: choose a vit_* or deit_* name"
+            f"'{name}' is a {type(module).__name__}, expected timm's plain VisionTransformer: "
+            "choose a vit_* or deit_* name"
         )
     return module
-
-
-def empty_vit(arch: str, **kwargs: Any) -> VisionTransformer:
-    """`build_vit` without memory or values, for `load_tensors` to fill (ViT-L: 0.2 s, not 8 s)."""
-    with torch.device("meta"):
-        return build_vit(arch, **kwargs)
-
-
-def seeded_vit(arch: str, seed: int, **kwargs: Any) -> VisionTransformer:
-    """`build_vit` from a seed, bit for bit, leaving the global generators as they were."""
-    with seeded(seed):
-        return build_vit(arch, **kwargs)
 
 
 @contextmanager

@@ -33,10 +33,10 @@ class Protocol:
 
     `lrs` are base rates: with `lr_rule` "scaled" they are multiplied by batch / 256 (the global
     batch), with "absolute" they are taken as they are. `tokens` may hold `auto`: the CLS token or,
-    without one, `avg`; with `auto_token` "dino" what DINO takes at that width. `schedule` says
-    whether the cosine is read once per epoch or at every iteration. `epoch_iterations` is None (or
-    0) where an epoch is one pass over the training images. `large_epochs` holds for backbones at
-    least 1024 wide (ViT-L and up).
+    without one, `avg`; with `auto_token` "dino" what DINO and iBOT take at that width. `schedule`
+    says whether the cosine is read once per epoch or at every iteration. `epoch_iterations` is None
+    (or 0) where an epoch is one pass over the training images. `large_epochs` holds for backbones
+    at least 1024 wide (ViT-L and up).
     """
 
     tokens: tuple[str, ...]
@@ -70,8 +70,10 @@ class Protocol:
     def for_backbone(self, backbone: Backbone) -> tuple[Protocol, tuple[str, ...]]:
         """The protocol with tokens and epochs settled, and the tokens that this backbone lacks."""
         auto = "cls" if backbone.has_cls else "avg"
-        if self.auto_token == "dino" and backbone.has_cls:
-            auto = "cls4" if backbone.embed_dim <= SMALL_WIDTH else "cls+avg"
+        if self.auto_token == "dino" and backbone.available("cls"):
+            # iBOT's Swins, without a CLS token, give cls4 at any width.
+            small = backbone.embed_dim <= SMALL_WIDTH or not backbone.has_cls
+            auto = "cls4" if small else "cls+avg"
         asked = dict.fromkeys(auto if token == "auto" else token for token in self.tokens)
         kept = tuple(token for token in asked if backbone.available(token)) or ("avg",)
         lost = tuple(token for token in asked if token not in kept)
@@ -104,7 +106,8 @@ PROTOCOLS: dict[Name, Protocol] = {
         epochs=100,
         batch_norm="on",
     ),
-    # DINO, iBOT, SOVE: cls4 for ViT-S (and smaller), cls+avg for wider ones; cosine per epoch.
+    # DINO, iBOT, SOVE: cls4 for ViT-S (and smaller) and Swins, cls+avg for wider ViTs; cosine per
+    # epoch.
     "linear_dino": Protocol(
         tokens=("auto",),
         auto_token="dino",

@@ -14,15 +14,14 @@ from typing import Any
 
 from safetensors import SafetensorError
 from safetensors.torch import save_file
-from timm.models.vision_transformer import VisionTransformer
 from torch import Tensor, nn
 
 from bench.backbone import Backbone, weights_digest
 from bench.checkpoint import Family, LoadedModel, load_tensors, safe_torch_load, split_source
 from bench.errors import CheckpointError, StoreError, nearest
+from bench.network import Network, empty_network, seeded_network
 from bench.tokens import Prototypes
 from bench.transforms import InputSpec
-from bench.vit import empty_vit, seeded_vit
 
 SCHEMA = 1
 CARD, BACKBONE, METHOD = "checkpoint.json", "backbone.safetensors", "method.safetensors"
@@ -44,7 +43,7 @@ class NativeFamily(Family):
         arch = "vit_mini_patch4_32"
         input = InputSpec.of_size(32).to_json()
         write_checkpoint(
-            folder / "checkpoint", seeded_vit(arch, 0), None, {"arch": arch, "input": input}
+            folder / "checkpoint", seeded_network(arch, 0), None, {"arch": arch, "input": input}
         )
         return str(folder)
 
@@ -58,7 +57,7 @@ class NativeFamily(Family):
                 "`sslbench train`, once it has written its checkpoint"
             )
         card = read_card(folder)
-        vit = empty_vit(card["arch"], **card.get("arch_kwargs", {}))
+        vit = empty_network(card["arch"], **card.get("arch_kwargs", {}))
         state = safe_torch_load(folder / BACKBONE)
         report = load_tensors(vit, state, source=str(folder / BACKBONE))
         _check_digest(folder, card["weights"], state)
@@ -82,7 +81,7 @@ class NativeFamily(Family):
 
 def write_checkpoint(
     folder: Path,
-    vit: VisionTransformer,
+    vit: Network,
     method_state: Mapping[str, Tensor] | None,
     meta: Mapping[str, Any],
 ) -> None:
@@ -90,7 +89,7 @@ def write_checkpoint(
 
     `meta` is the card without `schema` and `weights`: `arch` is required, `FIELDS` lists the rest.
     `extras={"proto": {"projector": PREFIX, "prototypes": NAME, "temperature": 0.07}}` names the
-    tensors of `method_state` behind the recipe `proto`. CheckpointError when `build_vit(arch,
+    tensors of `method_state` behind the recipe `proto`. CheckpointError when `build_network(arch,
     **arch_kwargs)` does not give back the tensors of `vit`; StoreError when the disk is full.
     """
     folder = Path(folder)
@@ -137,22 +136,22 @@ def read_card(folder: Path) -> dict[str, Any]:
     return dict(card)
 
 
-def _card(vit: VisionTransformer, meta: Mapping[str, Any]) -> dict[str, Any]:
+def _card(vit: Network, meta: Mapping[str, Any]) -> dict[str, Any]:
     for key in meta:
         if key not in FIELDS:
             raise CheckpointError(f"no checkpoint field '{key}'; {nearest(key, FIELDS)}")
     if "arch" not in meta:
-        raise CheckpointError("a checkpoint needs 'arch', the name that build_vit takes")
+        raise CheckpointError("a checkpoint needs 'arch', the name that build_network takes")
     state = vit.state_dict()
-    twin = empty_vit(meta["arch"], **meta.get("arch_kwargs", {})).state_dict()
+    twin = empty_network(meta["arch"], **meta.get("arch_kwargs", {})).state_dict()
     shapes = {name: tensor.shape for name, tensor in state.items()}
     other = {name: tensor.shape for name, tensor in twin.items()}
     if shapes != other:
         names = sorted(n for n in {*shapes, *other} if shapes.get(n) != other.get(n))
         listed = "; ".join(f"{n} {_side(shapes, n)}, built {_side(other, n)}" for n in names[:5])
         raise CheckpointError(
-            f"build_vit('{meta['arch']}', **arch_kwargs) gives another network ({listed}): "
-            "state in 'arch_kwargs' what the ViT was built with"
+            f"build_network('{meta['arch']}', **arch_kwargs) gives another network ({listed}): "
+            "state in 'arch_kwargs' what it was built with"
         )
     defaults = {"arch_kwargs": {}, "eval_branch": "student", "pos_interp": "size"}
     return {"schema": SCHEMA, **defaults, **meta, "weights": weights_digest(state)}

@@ -5,9 +5,9 @@ from pathlib import Path
 from bench.backbone import Backbone
 from bench.checkpoint import Family, LoadedModel, split_source
 from bench.errors import CheckpointError
+from bench.network import seeded_network, size_of
 from bench.records import KeyReport
 from bench.transforms import InputSpec
-from bench.vit import seeded_vit
 
 
 class RandomFamily(Family):
@@ -27,11 +27,11 @@ class RandomFamily(Family):
         text = options.get("seed", "0")
         if not text.isdecimal():
             raise CheckpointError(f"{source}: seed is '{text}', expected a whole number")
-        vit = seeded_vit(arch, int(text))
-        backbone = Backbone(vit, InputSpec.of_size(int(vit.patch_embed.img_size[0])))
+        network = seeded_network(arch, int(text))
+        backbone = Backbone(network, InputSpec.of_size(size_of(network)))
         return LoadedModel.of(
             backbone,
-            KeyReport(loaded=0, total=len(vit.state_dict())),
+            KeyReport(loaded=0, total=len(network.state_dict())),
             name=f"random-{arch}-seed{int(text)}",
             source=source,
             family="random",

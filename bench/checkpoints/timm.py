@@ -1,4 +1,4 @@
-"""`timm:NAME`: a ViT of timm with its pretrained weights, or with a file of weights at hand.
+"""`timm:NAME`: a ViT or Swin of timm with its pretrained weights, or with a file of weights.
 
 timm:vit_small_patch16_224.dino                       weights from the hub (or its cache)
 timm:vit_small_patch16_224.dino?file=weights.pth      the same architecture and input contract
@@ -9,8 +9,6 @@ from pathlib import Path
 from typing import Any
 
 import timm
-import torch
-from timm.models.vision_transformer import VisionTransformer
 
 from bench.backbone import Backbone
 from bench.checkpoint import (
@@ -23,15 +21,16 @@ from bench.checkpoint import (
     split_source,
 )
 from bench.errors import CheckpointError, nearest
+from bench.network import Network, empty_network, timm_network
 from bench.records import KeyReport
 from bench.transforms import InputSpec
-from bench.vit import seeded, timm_vit
+from bench.vit import seeded
 
 _TRUTH = {"true": True, "1": True, "false": False, "0": False}
 
 
 class TimmFamily(Family):
-    """timm's ViTs; the tag in the name (`.dino`, `.augreg_in21k`) decides mean, std and crop."""
+    """timm's ViTs and Swins; the tag in the name (`.dino`, `.ms_in1k`) decides mean, std, crop."""
 
     def claims(self, source: str) -> bool:
         """Only by prefix: a file of timm tensors does not say which architecture it is."""
@@ -45,7 +44,7 @@ class TimmFamily(Family):
         """The model of NAME; options `pretrained` (default true), `file` and `seed`."""
         name, options = split_source(source, ("pretrained", "file", "seed"))
         if not timm.is_model(name.split(".")[0]):
-            advice = nearest(name, timm.list_models("vit_*", pretrained="." in name))
+            advice = nearest(name, timm.list_models(["vit_*", "swin_*"], pretrained="." in name))
             raise CheckpointError(f"{source}: timm has no model '{name}'; {advice}")
         wanted = options.get("pretrained", "true").lower()
         seed = options.get("seed", "0")
@@ -57,7 +56,7 @@ class TimmFamily(Family):
             vit, report = _from_hub(name)
         else:
             with seeded(int(seed)):
-                vit = timm_vit(name)
+                vit = timm_network(name)
             report = KeyReport(loaded=0, total=len(vit.state_dict()))
         return LoadedModel.of(
             Backbone(vit, _input_of(vit)),
@@ -69,16 +68,14 @@ class TimmFamily(Family):
         )
 
 
-def _from_file(name: str, path: str, source: str) -> tuple[VisionTransformer, KeyReport]:
-    with torch.device("meta"):
-        vit = timm_vit(name)
+def _from_file(name: str, path: str, source: str) -> tuple[Network, KeyReport]:
+    vit = empty_network(name, timm_network)
     state = find_tensors(safe_torch_load(path), source=path)
     return vit, load_tensors(vit, state, allow_unexpected=NOT_BACKBONE, source=source)
 
 
-def _from_hub(name: str) -> tuple[VisionTransformer, KeyReport]:
-    with torch.device("meta"):
-        timm_vit(name)  # what is no plain ViT is refused before anything is downloaded
+def _from_hub(name: str) -> tuple[Network, KeyReport]:
+    empty_network(name, timm_network)  # what is neither is refused before anything is downloaded
     try:
         # With its own classes: timm then loads strictly. num_classes=0 would make it lenient.
         with seeded(0):

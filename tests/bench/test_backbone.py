@@ -13,11 +13,12 @@ from torch import nn
 
 from bench.backbone import Backbone, weights_digest
 from bench.errors import CheckpointError, SpecError
+from bench.network import empty_network, seeded_network
 from bench.positions import interpolate_positions
 from bench.recipes import RECIPE_BLOCKS, RECIPES, blocks_of
 from bench.tokens import Prototypes
 from bench.transforms import InputSpec
-from bench.vit import as_vit, build_vit, empty_vit, seeded_vit
+from bench.vit import as_vit, build_vit
 
 VARIANTS = {
     "plain": {},
@@ -32,7 +33,7 @@ VARIANTS = {
 
 def vit_of(variant: str, arch: str = "vit_mini_patch4_32") -> nn.Module:
     """A ViT whose every parameter is random: fresh norms and zero biases would hide mistakes."""
-    vit = seeded_vit(arch, 0, **VARIANTS[variant]).eval()
+    vit = seeded_network(arch, 0, **VARIANTS[variant]).eval()
     generator = torch.Generator().manual_seed(1)
     with torch.no_grad():
         for parameter in vit.parameters():
@@ -182,7 +183,7 @@ def test_tokens_equal_timm_intermediates(norm):
 
 
 def test_average_pooled_models_without_cls_give_what_they_can():
-    vit = seeded_vit("vit_mini_patch4_32", 0, class_token=False, global_pool="avg")
+    vit = seeded_network("vit_mini_patch4_32", 0, class_token=False, global_pool="avg")
     backbone = Backbone(vit, InputSpec(32)).eval()
     assert not backbone.has_cls
     assert [r for r in RECIPES if backbone.available(r)] == [
@@ -361,18 +362,18 @@ def test_proto_is_the_softmax_of_cosines_of_projected_normed_patches():
 
 @pytest.mark.parametrize("name", ["vit_tiny_patch16_224", "vit_small_patch16_224"])
 def test_state_dicts_are_those_of_timm(name):
-    ours, timms = empty_vit(name).state_dict(), None
+    ours, timms = empty_network(name).state_dict(), None
     with torch.device("meta"):
         timms = timm.create_model(name, num_classes=0).state_dict()
     assert {k: v.shape for k, v in ours.items()} == {k: v.shape for k, v in timms.items()}
 
 
 def test_grammar_takes_any_patch_and_size():
-    vit = empty_vit("vit_small_patch8_96", reg_tokens=4)
+    vit = empty_network("vit_small_patch8_96", reg_tokens=4)
     assert (vit.embed_dim, len(vit.blocks), vit.blocks[0].attn.num_heads) == (384, 12, 6)
     assert vit.pos_embed.shape == (1, 144 + 5, 384)
     assert isinstance(vit.head, nn.Identity)
-    assert len(empty_vit("vit_huge_patch14_224").blocks) == 32
+    assert len(empty_network("vit_huge_patch14_224").blocks) == 32
 
 
 @pytest.mark.parametrize(
@@ -389,24 +390,24 @@ def test_unknown_architectures_are_refused_with_advice(arch, message):
 
 
 def test_only_the_plain_vit_is_read():
-    class Other(type(empty_vit("vit_mini_patch4_32"))):
+    class Other(type(empty_network("vit_mini_patch4_32"))):
         """A subclass might add tokens that the loop would skip."""
 
     with torch.device("meta"), pytest.raises(SpecError, match="'x' is a Other"):
         as_vit(Other(depth=1), "x")
     with pytest.raises(SpecError, match="pos_interp"):
-        Backbone(empty_vit("vit_mini_patch4_32"), InputSpec(32), "bilinear")
+        Backbone(empty_network("vit_mini_patch4_32"), InputSpec(32), "bilinear")
 
 
 def test_seeded_weights_are_reproducible_and_leave_the_global_generator():
     torch.manual_seed(5)
     expected = torch.rand(3)
     torch.manual_seed(5)
-    first = seeded_vit("vit_mini_patch4_32", 1)
+    first = seeded_network("vit_mini_patch4_32", 1)
     assert torch.equal(torch.rand(3), expected)
     digest = weights_digest(first.state_dict())
-    assert digest == weights_digest(seeded_vit("vit_mini_patch4_32", 1).state_dict())
-    assert digest != weights_digest(seeded_vit("vit_mini_patch4_32", 2).state_dict())
+    assert digest == weights_digest(seeded_network("vit_mini_patch4_32", 1).state_dict())
+    assert digest != weights_digest(seeded_network("vit_mini_patch4_32", 2).state_dict())
 
 
 def test_digest_does_not_depend_on_the_file_or_the_order(tmp_path):
@@ -438,10 +439,12 @@ def test_digest_sees_values_names_shapes_and_types():
 
 
 def test_signature_tells_networks_apart_whose_weights_look_alike():
-    plain = Backbone(empty_vit("vit_mini_patch4_32"), InputSpec(32))
-    heads = Backbone(empty_vit("vit_mini_patch4_32", num_heads=6), InputSpec(32))
+    plain = Backbone(empty_network("vit_mini_patch4_32"), InputSpec(32))
+    heads = Backbone(empty_network("vit_mini_patch4_32", num_heads=6), InputSpec(32))
     eps = Backbone(
-        empty_vit("vit_mini_patch4_32", norm_layer=lambda d, **k: nn.LayerNorm(d, eps=1e-3, **k)),
+        empty_network(
+            "vit_mini_patch4_32", norm_layer=lambda d, **k: nn.LayerNorm(d, eps=1e-3, **k)
+        ),
         InputSpec(32),
     )
     assert len({plain.signature(), heads.signature(), eps.signature()}) == 3

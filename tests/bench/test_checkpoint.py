@@ -28,7 +28,7 @@ from bench.checkpoint import (
 )
 from bench.checkpoints.native import read_card, write_checkpoint
 from bench.errors import CheckpointError, SpecError, SSLBenchError, StoreError
-from bench.vit import empty_vit, seeded_vit
+from bench.network import empty_network, seeded_network
 
 ARCH = "vit_mini_patch4_32"
 META = {"arch": ARCH, "method": "dino", "input": {"size_px": 32, "crop_pct": 1.0}}
@@ -37,12 +37,12 @@ META = {"arch": ARCH, "method": "dino", "input": {"size_px": 32, "crop_pct": 1.0
 @pytest.fixture
 def state() -> dict[str, torch.Tensor]:
     """The tensors of a mini ViT."""
-    return dict(seeded_vit(ARCH, 0).state_dict())
+    return dict(seeded_network(ARCH, 0).state_dict())
 
 
 def refusal(state, match: str, arch: str = ARCH, **options) -> str:
     """The one-line message with which the tensors are refused; the module stays as it was."""
-    vit = seeded_vit(arch, 9)
+    vit = seeded_network(arch, 9)
     before = weights_digest(vit.state_dict())
     with pytest.raises(CheckpointError, match=match) as caught:
         load_tensors(vit, state, source="x.pth", **options)
@@ -55,7 +55,7 @@ def refusal(state, match: str, arch: str = ARCH, **options) -> str:
 # Tensors into modules
 
 
-@pytest.mark.parametrize("make", [lambda: seeded_vit(ARCH, 5), lambda: empty_vit(ARCH)])
+@pytest.mark.parametrize("make", [lambda: seeded_network(ARCH, 5), lambda: empty_network(ARCH)])
 def test_a_whole_state_is_loaded_and_counted(state, make):
     vit = make()
     report = load_tensors(vit, state)
@@ -66,7 +66,7 @@ def test_a_whole_state_is_loaded_and_counted(state, make):
 
 
 def test_a_loaded_module_does_not_share_memory_with_the_file(state):
-    vit = empty_vit(ARCH)
+    vit = empty_network(ARCH)
     load_tensors(vit, state)
     state["norm.weight"].zero_()
     assert vit.norm.weight.abs().sum() > 0
@@ -74,7 +74,7 @@ def test_a_loaded_module_does_not_share_memory_with_the_file(state):
 
 
 def test_half_precision_files_are_cast_to_the_module(state):
-    for vit in (empty_vit(ARCH), seeded_vit(ARCH, 3)):
+    for vit in (empty_network(ARCH), seeded_network(ARCH, 3)):
         load_tensors(vit, {name: tensor.half() for name, tensor in state.items()})
         assert vit.norm.weight.dtype == torch.float32
         assert torch.equal(vit.pos_embed, state["pos_embed"].half().float())
@@ -106,12 +106,12 @@ def test_a_half_empty_file_is_refused(state):
 def test_one_missing_tensor_is_refused_unless_it_is_allowed(state):
     del state["norm.bias"]
     refusal(state, r"norm.bias \(96,\) is missing")
-    vit = seeded_vit(ARCH, 9)
+    vit = seeded_network(ARCH, 9)
     report = load_tensors(vit, state, allow_missing={"norm.bias": "the method has none"})
     assert report.missing == {"norm.bias": "the method has none"}
     assert (report.loaded, report.total, report.complete) == (53, 54, False)
     with pytest.raises(CheckpointError, match=r"no values for norm\.bias"):
-        load_tensors(empty_vit(ARCH), state, allow_missing=["norm.*"])
+        load_tensors(empty_network(ARCH), state, allow_missing=["norm.*"])
 
 
 def test_more_blocks_than_the_architecture_has_are_refused(state):
@@ -124,7 +124,7 @@ def test_known_extras_are_dropped_with_their_reason(state):
     state |= {"decoder_blocks.0.norm1.weight": torch.ones(4), "header": torch.ones(1)}
     refusal(state, r"header \(1,\) has no place", allow_unexpected=NOT_BACKBONE)
     del state["header"]
-    report = load_tensors(empty_vit(ARCH), state, allow_unexpected=NOT_BACKBONE)
+    report = load_tensors(empty_network(ARCH), state, allow_unexpected=NOT_BACKBONE)
     assert set(report.dropped) == {"head.weight", "mask_token", "decoder_blocks.0.norm1.weight"}
     assert report.dropped["head.weight"] == NOT_BACKBONE["head"]
     assert report.complete
@@ -361,7 +361,7 @@ def test_hub_weights_are_loaded_strictly_and_lose_their_head(monkeypatch):
 @pytest.fixture
 def run(tmp_path, state) -> Path:
     """A run folder with a checkpoint."""
-    vit = empty_vit(ARCH)
+    vit = empty_network(ARCH)
     load_tensors(vit, state)
     meta = META | {"pretrain": {"dataset": "mini", "epochs": 3.0, "flops": None}, "name": "mine"}
     write_checkpoint(tmp_path / "run" / "checkpoint", vit, {"head.weight": torch.ones(3)}, meta)
@@ -384,7 +384,7 @@ def test_native_checkpoints_come_back_from_run_and_checkpoint_folder(run, state)
 
 def test_native_tensors_load_into_plain_timm(run):
     name = "vit_tiny_patch16_224"
-    write_checkpoint(run / "t", seeded_vit(name, 0), None, {"arch": name})
+    write_checkpoint(run / "t", seeded_network(name, 0), None, {"arch": name})
     plain = timm.create_model(name, num_classes=0)
     plain.load_state_dict(load_file(run / "t" / "backbone.safetensors"), strict=True)
     model = load_model(str(run / "t"))
@@ -397,7 +397,7 @@ def test_native_tensors_load_into_plain_timm(run):
 
 def test_architecture_arguments_and_position_convention_are_kept(run):
     kwargs = {"reg_tokens": 2, "init_values": 0.1}
-    vit = seeded_vit(ARCH, 0, **kwargs)
+    vit = seeded_network(ARCH, 0, **kwargs)
     write_checkpoint(run / "r", vit, None, META | {"arch_kwargs": kwargs, "pos_interp": "dino"})
     backbone = load_model(str(run / "r")).backbone
     assert backbone.pos_interp == "dino"
@@ -412,7 +412,7 @@ def test_prototypes_are_rebuilt_from_the_method_state(run, state):
     method = {f"teacher.projector.{k}": v for k, v in projector.state_dict().items()}
     method["teacher.prototypes"] = torch.randn(5, 8)
     proto = {"projector": "teacher.projector", "prototypes": "teacher.prototypes"}
-    vit = empty_vit(ARCH)
+    vit = empty_network(ARCH)
     load_tensors(vit, state)
     write_checkpoint(run / "p", vit, method, META | {"extras": {"proto": proto}})
     backbone = load_model(str(run / "p")).backbone
@@ -444,14 +444,16 @@ def test_broken_and_newer_cards_are_refused(run):
     with pytest.raises(CheckpointError, match="cannot be read"):
         read_card(run / "checkpoint")
     with pytest.raises(CheckpointError, match="did you mean 'method'"):
-        write_checkpoint(run / "x", seeded_vit(ARCH, 0), None, META | {"metod": "dino"})
+        write_checkpoint(run / "x", seeded_network(ARCH, 0), None, META | {"metod": "dino"})
     with pytest.raises(CheckpointError, match="needs 'arch'"):
-        write_checkpoint(run / "x", seeded_vit(ARCH, 0), None, {})
+        write_checkpoint(run / "x", seeded_network(ARCH, 0), None, {})
 
 
 def test_writing_again_replaces_the_checkpoint_and_leaves_nothing_behind(run):
-    write_checkpoint(run / "checkpoint", seeded_vit(ARCH, 8), None, META)
-    assert load_model(str(run)).record.weights == weights_digest(seeded_vit(ARCH, 8).state_dict())
+    write_checkpoint(run / "checkpoint", seeded_network(ARCH, 8), None, META)
+    assert load_model(str(run)).record.weights == weights_digest(
+        seeded_network(ARCH, 8).state_dict()
+    )
     assert sorted(os.listdir(run / "checkpoint")) == ["backbone.safetensors", "checkpoint.json"]
     assert sorted(os.listdir(run)) == ["checkpoint"]
 
@@ -462,7 +464,7 @@ def test_a_writer_killed_at_either_rename_leaves_a_whole_checkpoint(run, state, 
 import os, signal, sys
 from pathlib import Path
 from bench.checkpoints import native
-from bench.vit import seeded_vit
+from bench.network import seeded_network
 renames, original = [], os.rename
 def rename(a, b):
     renames.append(a)
@@ -470,12 +472,13 @@ def rename(a, b):
         os.kill(os.getpid(), signal.SIGKILL)
     original(a, b)
 os.rename = rename
-native.write_checkpoint(Path({str(run / "checkpoint")!r}), seeded_vit({ARCH!r}, 8), None, {META!r})
+folder, network = Path({str(run / "checkpoint")!r}), seeded_network({ARCH!r}, 8)
+native.write_checkpoint(folder, network, None, {META!r})
 """
     killed = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True)
     assert killed.returncode == -signal.SIGKILL, killed.stderr
     assert load_model(str(run)).record.weights == weights_digest(state)
-    write_checkpoint(run / "checkpoint", seeded_vit(ARCH, 8), None, META)
+    write_checkpoint(run / "checkpoint", seeded_network(ARCH, 8), None, META)
     assert load_model(str(run)).record.weights != weights_digest(state)
     assert sorted(os.listdir(run)) == ["checkpoint"]
 
@@ -486,6 +489,6 @@ def test_a_failed_write_keeps_the_old_checkpoint(run, state, monkeypatch):
 
     monkeypatch.setattr("bench.checkpoints.native.save_file", full)
     with pytest.raises(StoreError, match=r"No space left on device.*make room"):
-        write_checkpoint(run / "checkpoint", seeded_vit(ARCH, 8), None, META)
+        write_checkpoint(run / "checkpoint", seeded_network(ARCH, 8), None, META)
     assert load_model(str(run)).record.weights == weights_digest(state)
     assert sorted(os.listdir(run)) == ["checkpoint"]

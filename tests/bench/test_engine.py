@@ -17,11 +17,11 @@ from bench import plan
 from bench.checkpoint import load_model
 from bench.engine import Settings, evaluate, score_backbone
 from bench.errors import SpecError
+from bench.network import seeded_network
 from bench.spec import parse_dataset
 from bench.store import Store
 from bench.task import TaskData
 from bench.transforms import InputSpec
-from bench.vit import seeded_vit
 from tasks.image.knn import Knn
 
 MODEL = "random:vit_mini_patch4_32"
@@ -165,7 +165,7 @@ def test_a_killed_evaluation_goes_on_where_it_was(
 
 
 def test_online_scores_leave_network_and_generators_alone(mini: Path) -> None:
-    vit = seeded_vit("vit_mini_patch4_32", 0)
+    vit = seeded_network("vit_mini_patch4_32", 0)
     vit.train()
     torch.manual_seed(5)
     scores = score_backbone(vit, InputSpec.of_size(32), "knn,linear@mini_objects[n=60]", mini)

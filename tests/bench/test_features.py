@@ -22,9 +22,9 @@ from bench.errors import CheckpointError, DataError, SpecError, StoreError
 from bench.feature_file import PartialFeatures, runs
 from bench.features import FeatureCache
 from bench.loader import PixelCache, image_batches
+from bench.network import seeded_network
 from bench.records import KeyReport
 from bench.transforms import EvalTransform, InputSpec
-from bench.vit import seeded_vit
 
 MODEL = "random:vit_mini_patch4_32"
 
@@ -132,7 +132,7 @@ def test_rows_are_the_split_in_its_order(model, cache):
 
 
 def test_backbones_without_cls_store_the_averages(cache):
-    vit = seeded_vit("vit_mini_patch4_32", 0, class_token=False)
+    vit = seeded_network("vit_mini_patch4_32", 0, class_token=False)
     names = {"name": "x", "source": "x", "family": "x", "arch": "x"}
     model = LoadedModel.of(Backbone(vit, InputSpec(32)), KeyReport(0, 0), **names)
     table = cache.extract(model, Noise(10), TRANSFORM)
