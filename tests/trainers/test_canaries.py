@@ -26,6 +26,7 @@ def test_the_entropy_of_targets_tells_use_from_collapse() -> None:
     assert prototype_entropy(even).item() == pytest.approx(np.log(6))
     assert prototype_entropy(one).item() == 0
     assert prototype_entropy(even.view(2, 3, 6)).item() == pytest.approx(np.log(6))
+    assert prototype_entropy(even[:0]).item() == pytest.approx(np.log(6))
 
 
 def test_collapse_is_said_in_words_and_only_then() -> None:

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from tests.trainers.tiny import float64, softmax64
-from trainers.blocks.losses import info_nce, masked_regression, soft_ce
+from trainers.blocks.losses import info_nce, masked_regression, mean_by_image, soft_ce
 
 
 def points(*shape: int, seed: int = 0) -> Tensor:
@@ -123,3 +123,14 @@ def test_masked_regression_gives_gradients_to_masked_predictions_only() -> None:
     masked_regression(prediction, target, mask).backward()
     assert target.grad is None
     assert torch.equal(prediction.grad.abs().sum(-1) > 0, mask)
+
+
+def test_the_mean_by_image_weighs_images_alike_and_empty_ones_as_0() -> None:
+    values = torch.tensor([1.0, 2.0, 6.0, 10.0]).requires_grad_()
+    found = mean_by_image(values, torch.tensor([0, 2, 2, 2]), 4)
+    assert found.item() == pytest.approx((1 + 0 + 6 + 0) / 4)
+    found.backward()
+    torch.testing.assert_close(values.grad, torch.tensor([1, 1 / 3, 1 / 3, 1 / 3]) / 4)
+    nothing = mean_by_image(values[:0], torch.zeros(0, dtype=torch.long), 4)
+    assert nothing.item() == 0
+    assert nothing.requires_grad

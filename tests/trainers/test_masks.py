@@ -9,7 +9,13 @@ import pytest
 import torch
 
 from bench.errors import SpecError
-from trainers.blocks.masks import BlockwiseMask, count_kept, uniform_keep
+from trainers.blocks.masks import (
+    BlockwiseMask,
+    RandomMask,
+    count_kept,
+    mask_sampler,
+    uniform_keep,
+)
 
 CPU = torch.device("cpu")
 
@@ -166,3 +172,27 @@ def test_blockwise_masks_follow_their_generator() -> None:
     assert np.array_equal(first, again)
     assert not np.array_equal(first, other)
     assert first.dtype == bool
+
+
+def test_random_masks_have_the_floor_of_their_ratio_anywhere() -> None:
+    rng = np.random.default_rng(0)
+    for tokens, ratio, masked in ((196, 0.3, 58), (196, 0.7, 137), (100, 0.29, 29), (16, 1.0, 16)):
+        assert RandomMask(tokens, (ratio,), (0.0,))(rng).sum() == masked
+    drawn = np.array([RandomMask(16, (0.25,), (0.0,))(rng) for _ in range(4000)])
+    assert drawn.dtype == bool
+    assert np.abs(drawn.mean(0) - 0.25).max() < 4.5 * math.sqrt(0.25 * 0.75 / 4000)
+
+
+@pytest.mark.parametrize("kind", ["blockwise", "random"])
+def test_one_of_several_ranges_is_drawn_each_time(kind: str) -> None:
+    rng = np.random.default_rng(0)
+    draw = mask_sampler(kind, 14, (0.0, 0.7), (0.0, 0.05))
+    ratios = np.array([draw(rng).mean() for _ in range(2000)])
+    assert abs((ratios == 0).mean() - 0.5) < 4.5 * math.sqrt(0.25 / 2000)
+    assert ratios.max() <= 0.75
+    if kind == "random":
+        assert ratios[ratios > 0].min() >= 0.65 - 1 / 196
+
+
+def test_no_mask_is_a_kind_too() -> None:
+    assert mask_sampler("none", 14, (0.3,), (0.2,)) is None

@@ -77,3 +77,17 @@ def test_normalising_gives_unit_length_and_leaves_zero_alone(dtype: torch.dtype)
     lengths = l2(x).float().norm(dim=-1)
     torch.testing.assert_close(lengths, torch.ones(3), atol=1e-2, rtol=0)
     assert not l2(torch.zeros(1, 8, dtype=dtype)).any()
+
+
+@pytest.mark.parametrize("gain", ["fixed", "free"])
+def test_mean_scores_are_the_mean_of_all_rows_scores(gain: str) -> None:
+    torch.manual_seed(0)
+    prototypes, x = Prototypes(8, 5, gain=gain), points(2, 7, 8)
+    if prototypes.gain is not None:
+        nn.init.uniform_(prototypes.gain, 0.5, 1.5)
+    expected = np.mean([float64(row) for row in prototypes(x).flatten(0, 1)], 0)
+    np.testing.assert_allclose(float64(prototypes.mean_scores(x)), expected, atol=1e-6)
+    with torch.autocast("cpu", torch.bfloat16):
+        found = prototypes.mean_scores(x)
+    assert found.dtype == torch.float32
+    np.testing.assert_allclose(float64(found), expected, atol=1e-6)
