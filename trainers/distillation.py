@@ -7,14 +7,14 @@ from typing import Literal
 import torch
 from torch import Tensor, nn
 
-from bench.vit import build_vit
+from trainers.blocks.encoder import Encoder, encoder_of
 from trainers.blocks.heads import mlp_head
 from trainers.blocks.losses import soft_ce
 from trainers.blocks.photometric import preset
 from trainers.blocks.prototypes import Prototypes
 from trainers.blocks.schedules import linear_warmup
 from trainers.blocks.views import MaskSampler, ViewSpec
-from trainers.blocks.vit import TokenOutput, TokenViT
+from trainers.blocks.vit import TokenOutput
 from trainers.recipe import Plan, Recipe
 
 
@@ -84,9 +84,7 @@ class PrototypeHeadRecipe(MultiCropRecipe):
 def student_network(recipe: PrototypeHeadRecipe, *, mask_token: bool = False) -> nn.ModuleDict:
     """``encoder``, ``head`` and ``prototypes``, as DINO and iBOT start them."""
     r = recipe
-    vit = build_vit(r.arch, drop_path_rate=r.drop_path)
-    nn.init.trunc_normal_(vit.cls_token, std=0.02)  # timm starts it at 1e-6
-    encoder = TokenViT(vit, mask_token=mask_token)
+    encoder = encoder_of(r.arch, drop_path=r.drop_path, mask_token=mask_token)
     gain: Literal["fixed", "free"] = "fixed" if r.norm_last_layer else "free"
     return nn.ModuleDict(
         {
@@ -98,7 +96,7 @@ def student_network(recipe: PrototypeHeadRecipe, *, mask_token: bool = False) ->
 
 
 def multi_crop(
-    recipe: MultiCropRecipe, encoder: TokenViT, mask: MaskSampler | None = None
+    recipe: MultiCropRecipe, encoder: Encoder, mask: MaskSampler | None = None
 ) -> tuple[ViewSpec, ...]:
     """Two global views, both masked by ``mask``, and the local ones behind them."""
     r, patch = recipe, encoder.patch_size
@@ -113,7 +111,7 @@ def multi_crop(
 
 
 def tokens_by_view(
-    encoder: TokenViT, images: Sequence[Tensor], masks: Sequence[Tensor | None] | None = None
+    encoder: Encoder, images: Sequence[Tensor], masks: Sequence[Tensor | None] | None = None
 ) -> list[TokenOutput]:
     """Tokens of each view; views of one size, masked alike or not at all, share a forward pass.
 

@@ -6,9 +6,9 @@ from typing import Any, ClassVar, Literal, final
 
 import numpy as np
 from PIL import Image
-from timm.models.vision_transformer import VisionTransformer
 from torch import Tensor, nn
 
+from bench.network import Network
 from trainers.blocks.views import Batch, View, ViewSpec, cut_views
 from trainers.recipe import Plan, Recipe
 
@@ -47,11 +47,11 @@ class Method(nn.Module, ABC):
         """
 
     @abstractmethod
-    def backbone(self) -> VisionTransformer:
+    def backbone(self) -> Network:
         """The network that is evaluated and saved: the teacher's or the student's encoder."""
 
     def arch_kwargs(self) -> dict[str, Any]:
-        """What ``build_vit`` needs beside the recipe's ``arch`` to build the backbone again."""
+        """What ``build_network`` needs beside the recipe's ``arch`` to build the backbone again."""
         return {}
 
     def extras(self) -> dict[str, Any]:

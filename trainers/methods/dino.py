@@ -3,9 +3,9 @@
 from dataclasses import dataclass
 
 import torch
-from timm.models.vision_transformer import VisionTransformer
 from torch import Tensor, nn
 
+from bench.network import Network
 from trainers.blocks.canaries import feature_std, prototype_entropy
 from trainers.blocks.schedules import cosine
 from trainers.blocks.targets import Centre
@@ -105,5 +105,5 @@ class DINO(Method):
         self.centre.update()
         self.teacher.update(self.student, cosine(step, self.r.momentum, 1.0, self.plan.steps))
 
-    def backbone(self) -> VisionTransformer:
+    def backbone(self) -> Network:
         return self.teacher.model["encoder"].vit

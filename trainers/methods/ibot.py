@@ -4,10 +4,10 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 import torch
-from timm.models.vision_transformer import VisionTransformer
 from torch import Tensor, nn
 
 from bench.errors import SpecError
+from bench.network import Network
 from trainers.blocks.canaries import feature_std, prototype_entropy
 from trainers.blocks.losses import mean_by_image, soft_ce
 from trainers.blocks.masks import mask_sampler
@@ -85,6 +85,12 @@ class iBOT(Method):
     presets = {
         "vit_base": VIT_BASE,
         "vit_large": VIT_BASE | {"arch": "vit_large_patch16_224", "epochs": 250.0},
+        "swin_tiny": {
+            "arch": "swin_tiny_patch4_window14_224",
+            "epochs": 300.0,
+            "batch_size": 1040,
+            "mim_start_epoch": 50.0,
+        },
         "two_crop": {"epochs": 300.0, "local_crops": 0, "global_area": (0.14, 1.0)},
         "coco_plus": VIT_BASE | {"epochs": 800.0},
         "small": {
@@ -203,7 +209,7 @@ class iBOT(Method):
             }
         }
 
-    def backbone(self) -> VisionTransformer:
+    def backbone(self) -> Network:
         return self.teacher.model["encoder"].vit
 
 
