@@ -13,7 +13,7 @@ from trainers.blocks.prototypes import l2
 
 # First words of seed sequences beside those of trainers.data. The rank takes no part in them: all
 # processes draw the same anchors.
-ANCHORS, PICKS = 5, 6
+ANCHORS, PATCHES = 5, 6
 SCORES = 2**25  # scores held at once, 128 MiB in float32
 
 Votes = Callable[[Tensor], Tensor]  # (m, d) unit embeddings -> (m, K) log-probabilities
@@ -96,6 +96,16 @@ def draw_anchors(
     else:
         drawn = np.stack([rng.choice(size, anchors, replace=False) for _ in range(tasks)])
     return torch.from_numpy(drawn)
+
+
+def draw_patches(patches: int, index: Tensor, seed: Sequence[int]) -> Tensor:
+    """One of ``patches`` places for each image, (b,) int64.
+
+    Each is drawn from the image's own position ``index`` (b,) in the data and from ``seed``, so
+    that it does not matter which process has the image.
+    """
+    draws = [np.random.default_rng([PATCHES, *seed, i]).integers(patches) for i in index.tolist()]
+    return torch.tensor(draws, dtype=torch.int64)
 
 
 @torch.no_grad()

@@ -5,7 +5,6 @@ from dataclasses import dataclass
 from functools import partial
 from typing import Any, Literal
 
-import numpy as np
 import torch
 from timm.models.vision_transformer import VisionTransformer
 from torch import Tensor, nn
@@ -16,11 +15,11 @@ from trainers.blocks.bank import Bank, check_bank
 from trainers.blocks.canaries import feature_std, prototype_entropy
 from trainers.blocks.heads import mlp_head
 from trainers.blocks.judges import (
-    PICKS,
     Concepts,
     check_concepts,
     cross_view_votes,
     draw_anchors,
+    draw_patches,
     embed,
     form_concepts,
     vote_ce,
@@ -272,11 +271,11 @@ class SOVE(Method):
 
     @torch.no_grad()
     def observe_patches(self, view: TokenOutput, index: Tensor, step: int) -> None:
-        """Note one patch of each image for the bank; which one is drawn from image and step."""
-        b, n, _ = view.patches.shape
-        words = (PICKS, self.r.seed, step)
-        picks = [int(np.random.default_rng((*words, int(i))).integers(n)) for i in index]
-        (rows,) = embed(self.teacher.model["head"], [view.patches[range(b), picks]])
+        """Note one random patch of each image for the bank."""
+        places = draw_patches(view.patches.shape[1], index, (self.r.seed, step))
+        (rows,) = embed(
+            self.teacher.model["head"], [view.patches[torch.arange(len(index)), places]]
+        )
         self.patch_bank.observe(rows)
 
     def teacher_temp(self, step: int) -> float:
