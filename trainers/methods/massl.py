@@ -4,19 +4,18 @@ from dataclasses import dataclass
 from functools import partial
 
 import torch
-from timm.models.vision_transformer import VisionTransformer
 from torch import Tensor, nn
 
 from bench.errors import SpecError
-from bench.vit import build_vit
+from bench.network import Network
 from trainers.blocks.bank import Bank, check_bank
 from trainers.blocks.canaries import feature_std, prototype_entropy
+from trainers.blocks.encoder import encoder_of
 from trainers.blocks.heads import mlp_head
 from trainers.blocks.judges import cosines, cross_view_votes, draw_anchors, embed
 from trainers.blocks.schedules import cosine, linear_warmup
 from trainers.blocks.teacher import MomentumTeacher
 from trainers.blocks.views import Batch, ViewSpec
-from trainers.blocks.vit import TokenViT
 from trainers.distillation import MultiCropRecipe, multi_crop, tokens_by_view
 from trainers.method import Method
 from trainers.recipe import Plan
@@ -94,9 +93,7 @@ class MaSSL(Method):
                 f"block={r.block} does not cut bank={r.bank} into equal blocks: choose "
                 f"block={largest_divisor(r.bank, r.block)}, or another of its divisors above 1"
             )
-        vit = build_vit(r.arch, drop_path_rate=r.drop_path)
-        nn.init.trunc_normal_(vit.cls_token, std=0.02)  # timm starts it at 1e-6
-        encoder = TokenViT(vit)
+        encoder = encoder_of(r.arch, drop_path=r.drop_path)
         head = mlp_head(encoder.embed_dim, r.head_hidden, r.head_dim)
         self.student = nn.ModuleDict({"encoder": encoder, "head": head})
         self.teacher = MomentumTeacher(self.student)
@@ -138,7 +135,7 @@ class MaSSL(Method):
         self.bank.update()
         self.teacher.update(self.student, cosine(step, self.r.momentum, 1.0, self.plan.steps))
 
-    def backbone(self) -> VisionTransformer:
+    def backbone(self) -> Network:
         return self.teacher.model["encoder"].vit
 
 

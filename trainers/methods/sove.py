@@ -6,13 +6,13 @@ from functools import partial
 from typing import Any, Literal
 
 import torch
-from timm.models.vision_transformer import VisionTransformer
 from torch import Tensor, nn
 
 from bench.errors import SpecError
-from bench.vit import build_vit
+from bench.network import Network
 from trainers.blocks.bank import Bank, check_bank
 from trainers.blocks.canaries import feature_std, prototype_entropy
+from trainers.blocks.encoder import encoder_of
 from trainers.blocks.heads import mlp_head
 from trainers.blocks.judges import (
     Concepts,
@@ -29,7 +29,7 @@ from trainers.blocks.masks import mask_sampler
 from trainers.blocks.schedules import cosine, linear_warmup
 from trainers.blocks.teacher import MomentumTeacher
 from trainers.blocks.views import Batch, ViewSpec
-from trainers.blocks.vit import TokenOutput, TokenViT
+from trainers.blocks.vit import TokenOutput
 from trainers.distillation import MultiCropRecipe, multi_crop, tokens_by_view
 from trainers.method import Method
 from trainers.recipe import Plan
@@ -155,9 +155,7 @@ class SOVE(Method):
         self.r = r = plan.recipe
         assert isinstance(r, SOVERecipe)
         check(r, plan)
-        vit = build_vit(r.arch, drop_path_rate=r.drop_path)
-        nn.init.trunc_normal_(vit.cls_token, std=0.02)  # timm starts it at 1e-6
-        encoder = TokenViT(vit, mask_token=r.patch_weight > 0)
+        encoder = encoder_of(r.arch, drop_path=r.drop_path, mask_token=r.patch_weight > 0)
         head = mlp_head(encoder.embed_dim, r.head_hidden, r.head_dim)
         self.mask = (
             mask_sampler(r.mask, encoder.grid, r.mask_ratios, r.mask_spreads)
@@ -291,7 +289,7 @@ class SOVE(Method):
             self.patch_bank.update()
         self.teacher.update(self.student, cosine(step, self.r.momentum, 1.0, self.plan.steps))
 
-    def backbone(self) -> VisionTransformer:
+    def backbone(self) -> Network:
         return self.teacher.model["encoder"].vit
 
 
