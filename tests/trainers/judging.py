@@ -1,8 +1,11 @@
-"""SOVE's votes as its paper writes them, in float64 loops, with the label matrix Y in full."""
+"""SOVE's votes as its paper writes them, in float64 loops, with Y in full; and fixed banks."""
 
 import numpy as np
+import torch
 
+from tests.trainers.goldens import normal
 from tests.trainers.tiny import softmax64
+from trainers.blocks.bank import Bank
 
 
 def concepts64(
@@ -39,3 +42,10 @@ def votes64(z: np.ndarray, members: np.ndarray, labels: np.ndarray, temp: float)
 def unit64(x: np.ndarray) -> np.ndarray:
     """Rows of length 1."""
     return x / np.linalg.norm(x, axis=-1, keepdims=True)
+
+
+@torch.no_grad()
+def fill_bank(bank: Bank, seed: int) -> None:
+    """Give a bank rows that are the same on every machine."""
+    rows = normal(seed, *bank.rows.shape).to(bank.rows)
+    bank.rows.copy_(rows / rows.norm(dim=1, keepdim=True))
