@@ -202,6 +202,15 @@ def test_the_losses_are_weighted() -> None:
     torch.testing.assert_close(found["loss"], 0.5 * found["cls"] + 2 * found["patch"])
 
 
+def test_it_starts_as_the_official_code_does() -> None:
+    student = tiny_method(iBOT, head_dim=64, out_dim=400).student
+    weight, bound = student["prototypes"].weight, 64**-0.5  # as nn.Linear starts
+    assert weight.abs().max() <= bound
+    assert weight.std().item() == pytest.approx(bound / 3**0.5, rel=0.02)
+    assert not student["encoder"].mask_token.any()
+    assert student["encoder"].vit.cls_token.std().item() == pytest.approx(0.02, rel=0.5)
+
+
 def test_no_masked_patch_in_a_batch_gives_patch_loss_0_and_finite_gradients() -> None:
     for options in ({}, {"cls_weight": 0.0, "local_crops": 0}):
         ibot = method(**options)
