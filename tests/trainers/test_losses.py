@@ -65,6 +65,21 @@ def test_by_default_key_i_is_the_positive_of_query_i() -> None:
     )
 
 
+def test_with_groups_a_query_meets_the_keys_of_its_own_group_alone() -> None:
+    q, k = points(3, 6).requires_grad_(), points(7, 6, seed=1)
+    own, others = torch.tensor([5, 5, 2]), torch.tensor([2, 5, 5, 2, 5, 0, 2])
+    positives = torch.tensor([1, 4, 6])
+    loss = info_nce(q, k, 0.2, positives=positives, groups=(own, others))
+    terms = []
+    for i, group in enumerate(own.tolist()):
+        mine = [j for j, other in enumerate(others.tolist()) if other == group]
+        place = [mine.index(int(positives[i]))]
+        terms.append(numpy_info_nce(q[i : i + 1], k[mine], 0.2, place))
+    assert loss.item() == pytest.approx(np.mean(terms), rel=1e-5)
+    loss.backward()
+    assert q.grad.isfinite().all()
+
+
 def test_info_nce_of_one_shared_key_is_log_n() -> None:
     same = points(1, 6).expand(7, -1)
     assert info_nce(points(3, 6), same, 0.2).item() == pytest.approx(math.log(7), rel=1e-5)

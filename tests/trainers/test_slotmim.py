@@ -9,8 +9,9 @@ import torch
 from torch import Tensor, nn
 
 from tests.trainers.tiny import batch_for, drift, float64, mlp64, softmax64, tiny_method
+from trainers.blocks.geometry import align
 from trainers.blocks.views import Batch
-from trainers.methods.slotmim import Branch, SlotMIM, align
+from trainers.methods.slotmim import Branch, SlotMIM
 
 GRID = 4
 
@@ -134,13 +135,14 @@ def slot64(slotmim: SlotMIM, batch: Batch) -> tuple[float, int]:
     student, teacher = views64(slotmim, batch)
     terms, pairs = [], 0
     for s, t in ((student[0], teacher[1]), (student[1], teacher[0])):
-        keys = {place: t.slots[place] for place in map(tuple, np.argwhere(t.active))}
+        keys = {(int(b), int(k)): t.slots[b, k] for b, k in np.argwhere(t.active)}
         errors = []
         for place in map(tuple, np.argwhere(s.active & t.active)):
             query = mlp64(slotmim.predictor, s.slots[place])
             similarity = {
                 other: key @ query / np.linalg.norm(key) / np.linalg.norm(query)
                 for other, key in keys.items()
+                if slotmim.r.slot_negatives == "all" or other[0] == place[0]
             }
             total = sum(math.exp(value / 0.2) for value in similarity.values())
             errors.append(math.log(total) - similarity[place] / 0.2)
@@ -149,7 +151,8 @@ def slot64(slotmim: SlotMIM, batch: Batch) -> tuple[float, int]:
     return float(np.mean(terms)) * (0.4 if slotmim.r.two_tau else 1.0), pairs
 
 
-OPTIONS = [{}, {"targets": "sinkhorn"}, {"slot_pool_temp": "student", "two_tau": False}]
+PAPER = {"slot_pool_temp": "student", "two_tau": False, "slot_negatives": "image"}
+OPTIONS = [{}, {"targets": "sinkhorn"}, PAPER]
 
 
 @pytest.mark.parametrize("options", OPTIONS, ids=["default", "sinkhorn", "paper"])
@@ -233,6 +236,38 @@ def test_without_any_overlap_the_cross_loss_is_zero_with_finite_gradients(target
     torch.testing.assert_close(found["loss"], 0.5 * found["within"])
     found["loss"].backward()
     assert all(p.grad.isfinite().all() for p in slotmim.student.parameters())
+
+
+@pytest.mark.parametrize("options", [*OPTIONS, {"targets": "sinkhorn", **PAPER}], ids=str)
+@pytest.mark.parametrize("masked", ["nothing", "everything", "one image"])
+@pytest.mark.parametrize("overlap", [True, False])
+@pytest.mark.parametrize("slots", ["as they are", "one for all patches"])
+def test_edge_cases_never_give_nan(
+    slots: str, overlap: bool, masked: str, options: dict[str, object]
+) -> None:
+    slotmim = method(**options)
+    batch = batch_for(slotmim)
+    batch = batch if overlap else apart(batch, [0, 1, 2, 3])
+    for mask in batch.masks:
+        mask[:] = masked == "everything"
+        mask[0] = masked != "nothing"
+    if slots == "one for all patches":  # student and teacher disagree: no pair of slots is left
+        with torch.no_grad():
+            for prototype, network in ((0, slotmim.student), (1, slotmim.teacher.model)):
+                network["projector"][-1].weight.mul_(1e-3)
+                network["projector"][-1].bias.copy_(torch.ones(12))
+                network["prototypes"].weight.fill_(-1)
+                network["prototypes"].weight[prototype] = 1
+    found = slotmim.losses(batch, 0)
+    assert all(value.isfinite() for value in found.values()), found
+    if slots == "one for all patches":
+        assert found["slot"].item() == 0
+        assert found["active_slots"].item() == 1
+    found["loss"].backward()
+    trained = [p for p in slotmim.parameters() if p.requires_grad]
+    assert all(p.grad.isfinite().all() for p in trained)
+    slotmim.after_step(0)
+    assert slotmim.centre.value.isfinite().all()
 
 
 @pytest.mark.parametrize("targets", ["centre", "sinkhorn"])

@@ -1,20 +1,25 @@
 """SlotMIM's switches, gradients, schedules and views."""
 
 import copy
+import re
 
 import numpy as np
 import pytest
 import torch
 
 from bench.errors import SpecError
-from tests.trainers.tiny import batch_for, drift, float64, tiny_method
+from bench.spec import parse
+from tests.trainers.tiny import ARCH, SMALL_HEADS, batch_for, drift, float64, tiny_method
 from trainers.blocks.masks import BlockwiseMask
 from trainers.blocks.photometric import PRESETS
 from trainers.blocks.views import Batch
 from trainers.blocks.vit import sincos_positions
 from trainers.distillation import teacher_temp
-from trainers.methods.slotmim import SlotMIM
+from trainers.loop import resolve
+from trainers.methods.slotcon import SlotCon
+from trainers.methods.slotmim import Branch, SlotMIM
 from trainers.optim import clip_gradients, make_optimizer, set_schedule
+from trainers.recipe import Plan
 
 PARTS = ("within", "cross", "slot")
 
@@ -28,6 +33,13 @@ def method(**options: object) -> SlotMIM:
 def losses(slotmim: SlotMIM, batch: Batch, step: int = 0) -> dict[str, torch.Tensor]:
     torch.manual_seed(7)  # for the drop path
     return slotmim.losses(batch, step)
+
+
+def looks(slotmim: SlotMIM, batch: Batch) -> list[list[Branch]]:
+    """Per view what student and teacher say of it."""
+    student = slotmim.look(slotmim.student, batch.images, batch.masks, 0.07)
+    teacher = slotmim.look(slotmim.teacher.model, batch.images, [None, None], 0.07)
+    return [list(pair) for pair in zip(student, teacher, strict=True)]
 
 
 def clean(batch: Batch) -> Batch:
@@ -45,6 +57,94 @@ def test_without_mask_and_within_loss_it_is_slotcon_to_the_bit() -> None:
     assert torch.equal(found["cross"], expected["cross"])
     assert torch.equal(found["slot"], expected["slot"])
     torch.testing.assert_close(found["loss"], 0.5 * expected["cross"] + expected["slot"])
+
+
+def test_slotcon_is_slotmim_without_mask_and_within_loss_to_the_bit() -> None:
+    found = []
+    for cls, options in ((SlotCon, {}), (SlotMIM, {"mask_ratio": 0.0, "within_weight": 0.0})):
+        network = tiny_method(cls, drop_path=0.3, **options)
+        optimizer = make_optimizer(network, network.plan.recipe)
+        parts: dict[str, list[float]] = {}
+        for step in range(3):
+            set_schedule(optimizer, network.plan.lr(step), network.plan.weight_decay(step))
+            for name, value in losses(network, batch_for(network, seed=step), step).items():
+                parts.setdefault(name, []).append(value)
+            parts["loss"][-1].backward()
+            optimizer.step()
+            network.after_step(step)
+            optimizer.zero_grad()
+        found.append((parts, network.state_dict()))
+    (parts, weights), (other, theirs) = found
+    assert {"loss", "cross", "slot"} <= parts.keys() == other.keys()
+    assert all(torch.equal(torch.stack(parts[n]), torch.stack(other[n])) for n in parts)
+    assert weights.keys() == theirs.keys()
+    assert all(torch.equal(weights[name], theirs[name]) for name in weights)
+
+
+ROWS = dict(re.findall(r"^ +(\d)  (\S+=\S+|as it is)$", SlotMIM.__doc__ or "", re.MULTILINE))
+MODULES = {  # of Table 4: mask, and the weight of each loss
+    "1": (False, {"cross": 1.0}),
+    "2": (True, {"cross": 1.0}),
+    "3": (True, {"within": 1.0}),
+    "4": (True, {"cross": 0.5, "slot": 1.0}),
+    "5": (True, {"cross": 0.5, "within": 0.5, "slot": 1.0}),
+}
+
+
+@pytest.mark.parametrize("row", MODULES)
+def test_the_rows_of_table_4_are_the_specs_of_the_docstring(row: str) -> None:
+    options = "" if ROWS[row] == "as it is" else f"&{ROWS[row]}"
+    small = "&".join(f"{key}={value}" for key, value in SMALL_HEADS["SlotMIM"].items())
+    spec = f"slotmim@coco?{small}&arch={ARCH}&batch_size=4{options}"
+    cls, recipe = resolve(parse(spec))
+    masked, weights = MODULES[row]
+    slotmim = cls(Plan.of(recipe, 64))
+    assert [view.mask is not None for view in slotmim.view_specs()] == [masked, masked]
+    batch = batch_for(slotmim)
+    found = losses(slotmim, batch)
+    assert {part for part in PARTS if part in found} == weights.keys()
+    total = sum(weight * found[part] for part, weight in weights.items())
+    torch.testing.assert_close(found["loss"], total)
+
+
+@pytest.mark.parametrize(
+    ("options", "most"),
+    [
+        ({}, 2 * 4 * 16),
+        ({"accumulate": 2}, 2 * 2 * 16),
+        ({"targets": "sinkhorn"}, 32),  # half of 4 * 16 patches are masked at most
+        ({"targets": "sinkhorn", "within_weight": 0.0}, 4 * 16),
+        ({"targets": "sinkhorn", "mask_ratio": 0.0}, 4 * 16),
+        ({"targets": "sinkhorn", "mask_ratio": 0.25, "mask_spread": 0.0}, 16),
+    ],
+    ids=str,
+)
+def test_more_prototypes_than_patches_are_refused(options: dict[str, object], most: int) -> None:
+    tiny_method(SlotMIM, prototypes=most, **options)
+    with pytest.raises(SpecError, match=rf"prototypes={most + 1} .* choose at most {most}, or a"):
+        tiny_method(SlotMIM, prototypes=most + 1, **options)
+
+
+def test_a_mask_ratio_that_leaves_its_range_is_refused() -> None:
+    with pytest.raises(SpecError, match=r"0.1 \+- 0.2 leaves .* at most 0.1"):
+        tiny_method(SlotMIM, mask_ratio=0.1)
+
+
+def test_negatives_of_the_same_image_leave_other_images_out() -> None:
+    everyone, alone = method(), method(slot_negatives="image")
+    batch = batch_for(everyone)
+    found, expected = losses(alone, batch), losses(everyone, batch)
+    assert found["slot"] < expected["slot"]
+    assert torch.equal(found["cross"], expected["cross"])
+    # What happens to another image changes nothing for this one.
+    both = [branch for view in (0, 1) for branch in looks(alone, batch)[view]]
+    s, t = both[0], both[3]
+    first = torch.zeros_like(s.active)
+    first[0] = s.active[0]
+    moved = t.slots.clone()
+    moved[1:] = torch.randn_like(moved[1:])
+    s = s._replace(active=first)
+    assert torch.equal(alone.contrast(s, t), alone.contrast(s, t._replace(slots=moved)))
 
 
 @pytest.mark.parametrize("off", PARTS)
@@ -87,6 +187,7 @@ SWITCHES = [
     {"cross_weight": 0.0},
     {"slot_weight": 0.0},
     {"mask_ratio": 0.0},
+    {"slot_negatives": "image"},
 ]
 
 
@@ -193,6 +294,8 @@ def test_the_paper_s_recipe_and_the_code_s() -> None:
     assert (recipe.min_lr, recipe.warmup_epochs, recipe.drop_path) == (2e-6, 10.0, 0.1)
     assert (recipe.weight_decay, recipe.weight_decay_end) == (0.04, 0.4)
     assert (paper.weight_decay, paper.weight_decay_end) == (0.05, None)
+    assert (recipe.slot_negatives, paper.slot_negatives, paper.two_tau) == ("all", "image", False)
+    assert (recipe.area, paper.area) == ((0.08, 1.0), (0.14, 1.0))
     assert (recipe.clip, recipe.clip_mode, recipe.momentum) == (0.3, "parameter", 0.996)
     assert (recipe.head_layers, recipe.head_hidden, recipe.predictor_layers) == (3, 4096, 3)
     assert (code.head_layers, code.head_hidden, code.predictor_layers) == (3, 2048, 2)
@@ -204,3 +307,21 @@ def test_the_paper_s_recipe_and_the_code_s() -> None:
         0.07,
         0.1,
     )
+
+
+@pytest.mark.parametrize(
+    ("preset", "schedule"),
+    [
+        ("coco_plus", (512, 800, 10, 50, 3)),
+        ("241k", (1024, 800, 10, 50, 3)),
+        ("1.28m", (1024, 400, 10, 50, 3)),
+        ("4m", (1024, 200, 5, 30, 1)),
+    ],
+)
+@pytest.mark.parametrize("name", ["slotmim", "slotcon"])
+def test_the_schedules_of_each_scale(name: str, preset: str, schedule: tuple[float, ...]) -> None:
+    _, r = resolve(parse(f"{name}@coco?preset=code:{preset}"))
+    warmups = (r.warmup_epochs, r.teacher_temp_epochs, r.freeze_prototype_epochs)
+    assert (r.prototypes, r.epochs, *warmups) == schedule
+    assert r.head_hidden == 2048
+    assert r.batch_size == 1024

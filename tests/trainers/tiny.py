@@ -46,6 +46,7 @@ SMALL_HEADS: dict[str, dict[str, Any]] = {
         "drop_path": 0.0,
     },
     "SlotMIM": {"head_hidden": 20, "head_dim": 12, "prototypes": 6, "drop_path": 0.0},
+    "SlotCon": {"head_hidden": 20, "head_dim": 12, "prototypes": 6, "drop_path": 0.0},
     "MoCoV3": {"head_hidden": 20, "head_dim": 12},
 }
 

@@ -10,6 +10,7 @@ from collections.abc import Sequence
 import numpy as np
 import torch
 from torch import Tensor
+from torchvision.ops import roi_align
 
 from bench.transforms import crop_box
 
@@ -95,6 +96,26 @@ def overlap_boxes(
         mirror(relative_box(b, common), flip_b),
         valid,
     )
+
+
+def align(scores: Tensor, boxes: Tensor, flipped: Tensor) -> Tensor:
+    """Score maps resampled over a box of the crop and turned back where the crop was mirrored.
+
+    Args:
+        scores: (b, n, K) on a square grid.
+        boxes: (b, 4) in fractions of the crop as seen.
+        flipped: (b,) bool.
+
+    Returns:
+        (b, n, K) on the same grid, covering the box.
+    """
+    b, n, k = scores.shape
+    grid = int(n**0.5)
+    maps = scores.transpose(1, 2).reshape(b, k, grid, grid)
+    rois = torch.cat((torch.arange(b, device=boxes.device)[:, None].to(boxes), boxes * grid), 1)
+    maps = roi_align(maps, rois, (grid, grid), aligned=True)
+    maps = torch.where(flipped[:, None, None, None], maps.flip(-1), maps)
+    return maps.flatten(2).transpose(1, 2)
 
 
 def patch_map(

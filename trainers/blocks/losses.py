@@ -24,7 +24,12 @@ def soft_ce(logits: Tensor, target: Tensor) -> Tensor:
 
 
 def info_nce(
-    queries: Tensor, keys: Tensor, temperature: float, *, positives: Tensor | None = None
+    queries: Tensor,
+    keys: Tensor,
+    temperature: float,
+    *,
+    positives: Tensor | None = None,
+    groups: tuple[Tensor, Tensor] | None = None,
 ) -> Tensor:
     """InfoNCE with keys of all processes: ``-log softmax(cos(q, k) / temperature)[positive]``.
 
@@ -34,18 +39,23 @@ def info_nce(
         temperature: of the softmax.
         positives: (m,) int64, the local key that belongs to each query; by default key i to query
             i.
+        groups: (m,) and (n,) int64, by which a query meets the local keys of its own group alone.
 
     Returns:
         Mean over the queries of this process; 0, with zero gradients, when there is none.
     """
-    # Gathered even without queries: the other processes wait for these keys.
-    all_keys, offset = dist.all_gather_ragged(l2(keys.detach().float()))  # (sum of n, d)
+    all_keys, offset = l2(keys.detach().float()), 0
+    if groups is None:
+        # Gathered even without queries: the other processes wait for these keys.
+        all_keys, offset = dist.all_gather_ragged(all_keys)  # (sum of n, d)
     if len(queries) == 0:
         return queries.float().sum()
     q = l2(queries.float())
     target = torch.arange(len(q), device=q.device) if positives is None else positives
     with torch.autocast(q.device.type, enabled=False):
         logits = q @ all_keys.t() / temperature  # (m, sum of n)
+    if groups is not None:
+        logits = logits.masked_fill(groups[0][:, None] != groups[1], -torch.inf)
     return F.cross_entropy(logits, target + offset)
 
 

@@ -6,15 +6,14 @@ from typing import Any, Literal, NamedTuple
 import torch
 from timm.models.vision_transformer import VisionTransformer
 from torch import Tensor, nn
-from torchvision.ops import roi_align
 
 from bench.errors import SpecError
 from bench.vit import build_vit
 from trainers.blocks.canaries import feature_std, prototype_entropy
-from trainers.blocks.geometry import overlap_boxes
+from trainers.blocks.geometry import align, overlap_boxes
 from trainers.blocks.heads import mlp_head
 from trainers.blocks.losses import info_nce, soft_ce
-from trainers.blocks.masks import BlockwiseMask
+from trainers.blocks.masks import mask_sampler
 from trainers.blocks.photometric import preset
 from trainers.blocks.prototypes import Prototypes
 from trainers.blocks.schedules import cosine
@@ -29,8 +28,7 @@ from trainers.recipe import Plan
 
 @dataclass(frozen=True, kw_only=True)
 class SlotMIMRecipe(DistillationRecipe):
-    """Wen et al., "SlotMIM" (2024): ViT-B on 241K images; where paper and code disagree see each
-    field.
+    """Wen et al., "SlotMIM" (2024): ViT-B on COCO+; where paper and code disagree see each field.
 
     Attributes:
         prototypes: number of prototypes K (512 for COCO and COCO+, 1024 elsewhere).
@@ -50,6 +48,8 @@ class SlotMIMRecipe(DistillationRecipe):
         slot_pool_temp: temperature of the student's pooling: the ``teacher``'s (code) or its own
             (paper).
         slot_temp: tau of the contrast.
+        slot_negatives: active teacher slots that repel: of ``all`` images of the batch (code), or
+            of the same ``image`` (Equation 2).
         targets: ``centre`` or ``sinkhorn`` (Table 5c).
         centre_momentum: of the centre of the teacher's scores.
         freeze_prototype_epochs: epochs in which the prototypes do not move.
@@ -75,6 +75,7 @@ class SlotMIMRecipe(DistillationRecipe):
     two_tau: bool = True
     slot_pool_temp: Literal["teacher", "student"] = "teacher"
     slot_temp: float = 0.2
+    slot_negatives: Literal["all", "image"] = "all"
     targets: Literal["centre", "sinkhorn"] = "centre"
     centre_momentum: float = 0.9
     freeze_prototype_epochs: float = 3.0
@@ -93,17 +94,40 @@ class SlotMIM(Method):
     """Slots by few prototypes.
 
     ``L = w_within CE(same view, masked) + w_cross CE(other view, aligned) + w_slot 2 tau
-    InfoNCE(slots)``, each bracket averaged over both directions; the class token receives no loss.
+    InfoNCE(slots)``, each loss averaged over both directions; the class token receives none. The
+    code's ``group_loss_weight`` g stands for weights of g, g and 1 - g. So these are the rows of
+    Table 4, a single loss having the weight 1:
+
+        1  mask_ratio=0&within_weight=0&cross_weight=1&slot_weight=0
+        2  within_weight=0&cross_weight=1&slot_weight=0
+        3  within_weight=1&cross_weight=0&slot_weight=0
+        4  within_weight=0
+        5  as it is
+
+    Table 5 varies ``prototypes``, ``mask_ratio`` and ``targets``.
     """
 
     recipe = SlotMIMRecipe
     presets = {
         "code": {"head_hidden": 2048, "predictor_layers": 2, "slot_weight": 0.5},
         "paper": {
+            "area": (0.14, 1.0),  # iBOT's without local crops
+            "teacher_temp_epochs": 0.0,
             "two_tau": False,
             "slot_pool_temp": "student",
+            "slot_negatives": "image",
             "weight_decay": 0.05,
             "weight_decay_end": None,
+        },
+        "coco_plus": {"prototypes": 512, "epochs": 800.0},
+        "241k": {"prototypes": 1024, "epochs": 800.0},  # of ImageNet, CC12M or Ego4D
+        "1.28m": {"prototypes": 1024, "epochs": 400.0},
+        "4m": {
+            "prototypes": 1024,
+            "epochs": 200.0,
+            "warmup_epochs": 5.0,
+            "teacher_temp_epochs": 30.0,
+            "freeze_prototype_epochs": 1.0,
         },
         "small": {
             "batch_size": 128,
@@ -138,11 +162,10 @@ class SlotMIM(Method):
                 "prototypes": Prototypes(r.head_dim, r.prototypes),
             }
         )
+        shape: Literal["blockwise", "none"] = "blockwise" if r.mask_ratio else "none"
+        self.mask = mask_sampler(shape, encoder.grid, (r.mask_ratio,), (r.mask_spread,))
+        check_recipe(r, encoder.grid**2)
         self.teacher = MomentumTeacher(self.student)
-        if not (r.within_weight or r.cross_weight or r.slot_weight):
-            raise SpecError(
-                "within_weight, cross_weight and slot_weight are all 0: leave at least one loss on"
-            )
         # Without its loss it would get no gradient, which distributed training does not allow.
         self.predictor = (
             mlp_head(r.head_dim, r.head_hidden, r.head_dim, r.predictor_layers)
@@ -153,17 +176,14 @@ class SlotMIM(Method):
 
     def view_specs(self) -> tuple[ViewSpec, ...]:
         r, encoder = self.r, self.student["encoder"]
-        size, grid = encoder.grid * encoder.patch_size, encoder.grid
-        mask = (
-            BlockwiseMask(grid, grid, (r.mask_ratio,), (r.mask_spread,)) if r.mask_ratio else None
-        )
+        size = encoder.grid * encoder.patch_size
         return (
-            ViewSpec(size, r.area, photometric=preset("byol_a", r.blur_sigma), mask=mask),
+            ViewSpec(size, r.area, photometric=preset("byol_a", r.blur_sigma), mask=self.mask),
             ViewSpec(
                 size,
                 r.area,
                 photometric=preset("byol_b", r.blur_sigma),
-                mask=mask,
+                mask=self.mask,
                 overlaps=(0,),
                 min_overlap=r.min_overlap,
             ),
@@ -242,15 +262,17 @@ class SlotMIM(Method):
         return mean(terms)
 
     def contrast(self, student: Branch, teacher: Branch) -> Tensor:
-        """Slots active in both views of an image attract; all active teacher slots repel."""
-        both = (student.active & teacher.active).flatten()
-        keys = teacher.active.flatten()
-        queries = self.predictor(student.slots.flatten(0, 1)[both])
-        positives = keys.cumsum(0)[both] - 1  # place of each positive among the active keys
+        """Slots active in both views of an image attract; other active teacher slots repel."""
+        r, both, keys = self.r, student.active & teacher.active, teacher.active  # (b, K) bool
+        images = both.nonzero()[:, 0], keys.nonzero()[:, 0]  # (m,), (n,): where each slot is from
         loss = info_nce(
-            queries, teacher.slots.flatten(0, 1)[keys], self.r.slot_temp, positives=positives
+            self.predictor(student.slots[both]),
+            teacher.slots[keys],
+            r.slot_temp,
+            positives=keys.flatten().cumsum(0)[both.flatten()] - 1,  # places among the active keys
+            groups=images if r.slot_negatives == "image" else None,
         )
-        return loss * (2 * self.r.slot_temp if self.r.two_tau else 1.0)
+        return loss * (2 * r.slot_temp if r.two_tau else 1.0)
 
     def target(self, scores: Tensor, temp: float) -> Tensor:
         """Teacher scores (..., K) as probabilities."""
@@ -282,24 +304,22 @@ class SlotMIM(Method):
         return self.teacher.model["encoder"].vit
 
 
-def align(scores: Tensor, boxes: Tensor, flipped: Tensor) -> Tensor:
-    """Score maps resampled over a box of the crop and turned back where the crop was mirrored.
-
-    Args:
-        scores: (b, n, K) on a square grid.
-        boxes: (b, 4) in fractions of the crop as seen.
-        flipped: (b,) bool.
-
-    Returns:
-        (b, n, K) on the same grid, covering the box.
-    """
-    b, n, k = scores.shape
-    grid = int(n**0.5)
-    maps = scores.transpose(1, 2).reshape(b, k, grid, grid)
-    rois = torch.cat((torch.arange(b, device=boxes.device)[:, None].to(boxes), boxes * grid), 1)
-    maps = roi_align(maps, rois, (grid, grid), aligned=True)
-    maps = torch.where(flipped[:, None, None, None], maps.flip(-1), maps)
-    return maps.flatten(2).transpose(1, 2)
+def check_recipe(recipe: SlotMIMRecipe, patches: int) -> None:
+    """Raise SpecError where nothing is learned, or ``patches`` a view leave prototypes empty."""
+    r, batch = recipe, recipe.batch_size // recipe.accumulate
+    if not (r.within_weight or r.cross_weight or r.slot_weight):
+        raise SpecError(
+            "within_weight, cross_weight and slot_weight are all 0: leave at least one loss on"
+        )
+    most, whose = 2 * batch * patches, "patches that the teacher sees at once"
+    if r.targets == "sinkhorn":  # shares the patches of one loss in one direction out evenly
+        masked = min(r.mask_ratio + r.mask_spread, 1.0) if r.within_weight and r.mask_ratio else 1.0
+        most, whose = int(masked * batch * patches), "patches that targets=sinkhorn shares out"
+    if r.prototypes > most:
+        raise SpecError(
+            f"prototypes={r.prototypes} for at most {most} {whose}: some would always be empty; "
+            f"choose at most {most}, or a larger batch_size"
+        )
 
 
 def mean(terms: list[Tensor]) -> Tensor:
