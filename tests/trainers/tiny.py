@@ -48,6 +48,7 @@ SMALL_HEADS: dict[str, dict[str, Any]] = {
     "SlotMIM": {"head_hidden": 20, "head_dim": 12, "prototypes": 6, "drop_path": 0.0},
     "SlotCon": {"head_hidden": 20, "head_dim": 12, "prototypes": 6, "drop_path": 0.0},
     "MoCoV3": {"head_hidden": 20, "head_dim": 12},
+    "ASL": {"decoder_dim": 16, "decoder_depth": 1, "decoder_heads": 2},
 }
 
 

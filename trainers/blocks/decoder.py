@@ -61,6 +61,10 @@ class LightDecoder(nn.Module):
         Returns:
             (b, n, out_dim) in raster order.
         """
+        return self.predictions(cls, visible, keep)[:, 1:]
+
+    def predictions(self, cls: Tensor, visible: Tensor, keep: Tensor) -> Tensor:
+        """Predictions at the class token, then for all patches: (b, 1 + n, out_dim)."""
         tokens = self.embed(torch.cat((cls[:, None], visible), 1))  # (b, 1 + k, d)
         n = self.positions.shape[1] - 1
         full = self.mask_token.to(tokens.dtype).expand(len(tokens), n, -1)
@@ -69,7 +73,8 @@ class LightDecoder(nn.Module):
         x = torch.cat((tokens[:, :1], full), 1) + self.positions
         for block in self.blocks:
             x = block(x)
-        return self.predict(self.norm(x))[:, 1:]
+        prediction: Tensor = self.predict(self.norm(x))
+        return prediction
 
 
 def pixel_targets(images: Tensor, patch_size: int, normalised: bool) -> Tensor:

@@ -63,7 +63,7 @@ def masked_regression(
     prediction: Tensor,
     target: Tensor,
     mask: Tensor,
-    kind: Literal["mse", "l1", "smooth_l1"] = "mse",
+    kind: Literal["mse", "l1", "smooth_l1", "cosine"] = "mse",
 ) -> Tensor:
     """Regression error, mean over features, then over the masked tokens of the whole batch.
 
@@ -71,10 +71,14 @@ def masked_regression(
         prediction: (b, n, d).
         target: (b, n, d); no gradient flows into it.
         mask: (b, n) bool, True where the error counts.
-        kind: the error of one element.
+        kind: the error of one element, or ``cosine``: 1 - cos of a token with its target.
     """
-    function = {"mse": F.mse_loss, "l1": F.l1_loss, "smooth_l1": F.smooth_l1_loss}[kind]
-    error = function(prediction.float(), target.detach().float(), reduction="none").mean(-1)
+    prediction, target = prediction.float(), target.detach().float()
+    if kind == "cosine":
+        error = 1 - (l2(prediction) * l2(target)).sum(-1)
+    else:
+        function = {"mse": F.mse_loss, "l1": F.l1_loss, "smooth_l1": F.smooth_l1_loss}[kind]
+        error = function(prediction, target, reduction="none").mean(-1)
     return (error * mask).sum() / mask.sum()
 
 

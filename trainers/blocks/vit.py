@@ -5,6 +5,7 @@ from dataclasses import dataclass
 import torch
 from timm.models.vision_transformer import VisionTransformer
 from torch import Tensor, nn
+from torch.nn import functional as F
 
 from bench.errors import SpecError
 from bench.positions import interpolate_positions
@@ -63,7 +64,11 @@ class TokenViT(nn.Module):
         return int(self.vit.patch_embed.patch_size[0])
 
     def forward(
-        self, images: Tensor, mask: Tensor | None = None, keep: Tensor | None = None
+        self,
+        images: Tensor,
+        mask: Tensor | None = None,
+        keep: Tensor | None = None,
+        dropout: float = 0.0,
     ) -> TokenOutput:
         """Tokens after the final norm.
 
@@ -72,6 +77,8 @@ class TokenViT(nn.Module):
             mask: (b, n) bool; True patches become the mask token before positions are added.
             keep: (b, k) indices; only these patches enter the transformer (after positions are
                 added).
+            dropout: probability with which each feature of the patch embedding is dropped, before
+                positions are added.
 
         Raises:
             SpecError: the patch size does not divide the images.
@@ -84,6 +91,8 @@ class TokenViT(nn.Module):
             )
         grid = images.shape[-1] // self.patch_size
         x = vit.patch_embed.proj(images).flatten(2).transpose(1, 2)  # (b, n, d)
+        if dropout:
+            x = F.dropout(x, dropout)
         if self.mask_token is not None:
             # Without a mask the token takes part with weight 0, so that it always has a gradient.
             weight = (mask if mask is not None else x.new_zeros(x.shape[:2]))[..., None].to(x.dtype)

@@ -69,18 +69,7 @@ class MAE(Method):
         super().__init__(plan)
         self.r = r = plan.recipe
         assert isinstance(r, MAERecipe)
-        vit = build_vit(r.arch, drop_path_rate=r.drop_path)
-        set_sincos_positions(vit, frozen=True)
-        init_mae(vit)
-        self.encoder = TokenViT(vit)
-        self.decoder = LightDecoder(
-            self.encoder.embed_dim,
-            r.decoder_dim,
-            r.decoder_depth,
-            r.decoder_heads,
-            out_dim=self.encoder.patch_size**2 * 3,
-            grid=self.encoder.grid,
-        )
+        self.encoder, self.decoder = autoencoder(r)
 
     def view_specs(self) -> tuple[ViewSpec, ...]:
         return (ViewSpec(self.encoder.grid * self.encoder.patch_size, self.r.area),)
@@ -100,3 +89,20 @@ class MAE(Method):
 
     def backbone(self) -> VisionTransformer:
         return self.encoder.vit
+
+
+def autoencoder(recipe: MAERecipe) -> tuple[TokenViT, LightDecoder]:
+    """Encoder with fixed positions, and the decoder that predicts pixels, as they start."""
+    vit = build_vit(recipe.arch, drop_path_rate=recipe.drop_path)
+    set_sincos_positions(vit, frozen=True)
+    init_mae(vit)
+    encoder = TokenViT(vit)
+    decoder = LightDecoder(
+        encoder.embed_dim,
+        recipe.decoder_dim,
+        recipe.decoder_depth,
+        recipe.decoder_heads,
+        out_dim=encoder.patch_size**2 * 3,
+        grid=encoder.grid,
+    )
+    return encoder, decoder
