@@ -1,9 +1,9 @@
 """Numbers of SOVE, so that none changes unnoticed.
 
 SOVE's code is not public, so these are our own. They were computed in float64 and rounded, from
-weights, views, masks and draws that come from `numpy.random.RandomState`; each step's losses were
-held against the float64 loops of `test_sove.py`, which follow the paper's equations with the label
-matrix in full.
+weights, views, masks and draws that come from `numpy.random.RandomState`. At each of the steps both
+losses were held against the float64 loops of `test_sove.py`, which follow the paper's equations
+with the label matrix in full: they agree to 3e-16, in float32 to 2e-7.
 """
 
 from collections.abc import Callable
