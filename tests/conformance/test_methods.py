@@ -173,6 +173,15 @@ def test_presets_set_fields_of_the_recipe(name: str) -> None:
         assert set(values) <= known, preset
 
 
+def test_every_preset_builds_at_its_full_size(name: str) -> None:
+    cls: Any = registry.load("method", name)
+    for preset in cls.presets:
+        recipe = resolve(parse(f"{name}@imagenet1k?preset={preset}"))[1]
+        with torch.device("meta"):  # neither memory nor values
+            method = cls(Plan.of(recipe, 1_281_167))
+        assert input_spec(method).size_px == max(view.size_px for view in method.view_specs())
+
+
 def test_the_file_is_short_enough_to_read(name: str) -> None:
     file = Path(registry.load("method", name).__module__.replace(".", "/")).with_suffix(".py")
     root = Path(__file__).parents[2]

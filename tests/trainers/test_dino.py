@@ -144,6 +144,17 @@ def test_the_teacher_is_evaluated() -> None:
     assert dino.backbone() is dino.teacher.model["encoder"].vit
 
 
+def test_presets_for_the_tables_of_other_papers() -> None:
+    two_crop = DINO.recipe(**DINO.presets["two_crop"])  # SOVE, Table 7
+    assert (two_crop.arch, two_crop.epochs) == ("vit_small_patch16_224", 300.0)
+    assert (two_crop.local_crops, two_crop.global_area) == (0, (0.14, 1.0))
+    scenes = DINO.recipe(**DINO.presets["coco_plus"])  # SlotMIM, Table 1
+    assert (scenes.arch, scenes.epochs) == ("vit_base_patch16_224", 800.0)
+    assert scenes.teacher_temp < DINO.recipe().teacher_temp
+    assert (scenes.lr, scenes.clip, scenes.norm_last_layer) == (7.5e-4, 0.3, True)
+    assert DINO.recipe(**DINO.presets["cifar"]).arch == "vit_small_patch4_32"  # ASL, Table 6
+
+
 def test_the_paper_s_recipes() -> None:
     small, base = DINO.recipe(), DINO.recipe(**DINO.presets["vit_base"])
     assert small.peak_lr() == pytest.approx(5e-4 * 4)  # batch 1024

@@ -121,6 +121,14 @@ def test_the_paper_s_recipe() -> None:
     assert (recipe.mask_ratio, recipe.norm_pix) == (0.75, True)
 
 
+def test_presets_for_the_tables_of_other_papers() -> None:
+    assert MAE.recipe(**MAE.presets["imagenet"]).epochs == 1600.0  # ASL, Tables 3 to 5
+    assert MAE.recipe(**MAE.presets["coco_plus"]).epochs == 800.0  # SlotMIM at 241K images
+    cifar = MAE.recipe(**MAE.presets["cifar"])  # ASL, Table 6
+    assert cifar.arch == "vit_small_patch4_32"
+    assert (cifar.mask_ratio, cifar.decoder_dim, cifar.batch_size) == (0.75, 512, 4096)
+
+
 def test_a_ratio_that_masks_nothing_is_refused() -> None:
     mae = method(mask_ratio=0.0)
     with pytest.raises(SpecError, match="mask_ratio=0 leaves 16 of 16"):

@@ -36,6 +36,18 @@ class DINORecipe(PrototypeHeadRecipe):
     min_lr: float = 1e-5
 
 
+VIT_BASE = {
+    "arch": "vit_base_patch16_224",
+    "epochs": 400.0,
+    "lr": 7.5e-4,
+    "min_lr": 2e-6,
+    "clip": 0.3,
+    "norm_last_layer": True,
+    "teacher_temp_epochs": 50.0,
+    "freeze_last_epochs": 3.0,
+}
+
+
 class DINO(Method):
     """Self-distillation with no labels.
 
@@ -45,15 +57,17 @@ class DINO(Method):
 
     recipe = DINORecipe
     presets = {
-        "vit_base": {
-            "arch": "vit_base_patch16_224",
-            "epochs": 400.0,
-            "lr": 7.5e-4,
-            "min_lr": 2e-6,
-            "clip": 0.3,
+        "vit_base": VIT_BASE,
+        "two_crop": {"epochs": 300.0, "local_crops": 0, "global_area": (0.14, 1.0)},
+        # On scenes SlotMIM's authors changed the teacher's temperature until the loss went down.
+        "coco_plus": VIT_BASE | {"epochs": 800.0, "teacher_temp": 0.04},
+        "cifar": {
+            "arch": "vit_small_patch4_32",
+            "epochs": 1600.0,
+            "out_dim": 4096,
             "norm_last_layer": True,
-            "teacher_temp_epochs": 50.0,
-            "freeze_last_epochs": 3.0,
+            "teacher_temp": 0.04,
+            "blur_sigma": 0.5,
         },
         "small": {
             "batch_size": 128,

@@ -54,6 +54,9 @@ class MAE(Method):
 
     recipe = MAERecipe
     presets = {
+        "imagenet": {"epochs": 1600.0},
+        "coco_plus": {"epochs": 800.0},
+        "cifar": {"arch": "vit_small_patch4_32", "epochs": 1600.0},
         "small": {
             "batch_size": 128,
             "lr": 1e-3,
@@ -62,7 +65,7 @@ class MAE(Method):
             "decoder_dim": 64,
             "decoder_depth": 2,
             "decoder_heads": 4,
-        }
+        },
     }
 
     def __init__(self, plan: Plan) -> None:
