@@ -451,6 +451,11 @@ def test_signature_tells_networks_apart_whose_weights_look_alike():
     assert plain.signature() == Backbone(build_vit("vit_mini_patch4_32"), InputSpec(64)).signature()
 
 
+def test_layout_names_the_norm_wherever_it_is():
+    layouts = [Backbone(vit_of(v), InputSpec(32)).layout() for v in ("plain", "fc_norm")]
+    assert layouts == [[[3, 3, 3, 3], 1e-6, False]] * 2
+
+
 @pytest.mark.parametrize("variant", ["plain", "registers"])
 def test_attention_and_means_stay_in_float32_under_autocast(variant):
     vit, images = vit_of(variant), images_of()
