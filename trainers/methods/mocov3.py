@@ -68,11 +68,11 @@ class MoCoV3(Method):
         "coco_plus": {"epochs": 800.0},
         "small": {
             "batch_size": 128,
-            "lr": 5e-4,
+            "lr": 1e-3,
             "warmup_epochs": 2.0,
             "head_hidden": 256,
             "head_dim": 64,
-            "momentum": 0.996,
+            "momentum": 0.996,  # the authors' advice for small batches
             "blur_sigma": 0.5,
         },
     }
