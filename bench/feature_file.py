@@ -17,6 +17,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from bench.disk import flush
 from bench.errors import StoreError
 
 Rows = npt.NDArray[np.int64]
@@ -125,9 +126,9 @@ class PartialFeatures:
             (self.folder / "ids.json").write_text(json.dumps(ids))
             (self.folder / CARD).write_text(json.dumps({**card, "bad": reasons}) + "\n")
             for path in (*self.folder.iterdir(), self.folder):
-                _sync(path)
+                flush(path)
             os.rename(self.folder, self.final)
-            _sync(self.final.parent)
+            flush(self.final.parent)
         except OSError as error:
             raise self._full(error) from error
 
@@ -144,11 +145,3 @@ class PartialFeatures:
                     yield json.loads(line)
                 except ValueError:
                     continue  # empty, or cut short by a kill
-
-
-def _sync(path: Path) -> None:
-    descriptor = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)

@@ -20,6 +20,7 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 
+from bench.disk import flush
 from bench.errors import NewerSchema, StoreError
 from bench.records import Identity, Outcome, Result
 
@@ -78,11 +79,11 @@ class Store:
             outcome.save(tmp / OUTCOME_FILE)
             (tmp / RESULT_FILE).write_text(text, encoding="utf-8")
             for written in (tmp / OUTCOME_FILE, tmp / RESULT_FILE, tmp):
-                _flush(written)
+                flush(written)
             final.parent.mkdir(parents=True, exist_ok=True)
             _publish(tmp, final)
             for folder in (final.parent, final.parent.parent, self.root):
-                _flush(folder)
+                flush(folder)
         except OSError as error:
             raise StoreError(self._advice(error)) from error
         finally:
@@ -199,16 +200,3 @@ def _names(folder: Path) -> list[str]:
 def _subfolders(folder: Path) -> list[Path]:
     """The visible folders inside a folder, sorted."""
     return [folder / name for name in _names(folder) if os.path.isdir(folder / name)]
-
-
-def _flush(path: Path) -> None:
-    """Forces a file or a folder's entries to the disk."""
-    descriptor = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    except OSError as error:
-        # some network file systems cannot flush folders, and say so with EINVAL
-        if not (path.is_dir() and error.errno == errno.EINVAL):
-            raise
-    finally:
-        os.close(descriptor)

@@ -2,13 +2,13 @@
 
 import errno
 import json
-import os
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import torch
 
+from bench.disk import whole_file
 from bench.errors import TrainingError
 from bench.progress import say
 
@@ -17,12 +17,8 @@ KEPT_STATES = 2
 
 def write_json(path: Path, value: Any) -> None:
     """Write ``value`` to ``path`` in one step."""
-    part = path.with_name(path.name + ".part")
-    with part.open("w", encoding="utf-8") as file:
-        json.dump(value, file, indent=2, sort_keys=True)
-        file.flush()
-        os.fsync(file.fileno())
-    part.replace(path)
+    with whole_file(path) as file:
+        file.write(json.dumps(value, indent=2, sort_keys=True).encode())
 
 
 class RunFolder:
@@ -60,15 +56,10 @@ class RunFolder:
             TrainingError: the disk is full; what was saved before is untouched.
         """
         path = self.root / "state" / f"step-{step:09d}.pt"
-        part = path.with_suffix(".part")
         try:
-            with part.open("wb") as file:
+            with whole_file(path) as file:
                 torch.save(dict(state), file)
-                file.flush()
-                os.fsync(file.fileno())
-            part.replace(path)
         except (OSError, RuntimeError) as error:
-            part.unlink(missing_ok=True)
             full = isinstance(error, OSError) and error.errno == errno.ENOSPC
             reason = "the disk is full" if full else str(error).splitlines()[0]
             last = self.states()[-1].stem if self.states() else "none"
@@ -112,9 +103,8 @@ class MetricsLog:
         lines = folder.metrics.read_text(encoding="utf-8").splitlines(keepends=True)
         kept = [line for line in lines if line.endswith("\n") and json.loads(line)["step"] <= step]
         if len(kept) != len(lines):
-            part = folder.metrics.with_suffix(".part")
-            part.write_text("".join(kept), encoding="utf-8")
-            part.replace(folder.metrics)
+            with whole_file(folder.metrics) as file:
+                file.write("".join(kept).encode())
         self._file = folder.metrics.open("a", encoding="utf-8")
         self._board = None
         if tensorboard:

@@ -18,6 +18,7 @@ from torch import Tensor, nn
 
 from bench.backbone import Backbone, weights_digest
 from bench.checkpoint import Family, LoadedModel, load_tensors, safe_torch_load, split_source
+from bench.disk import flush
 from bench.errors import CheckpointError, StoreError, nearest
 from bench.network import Network, empty_network, seeded_network
 from bench.tokens import Prototypes
@@ -104,13 +105,13 @@ def write_checkpoint(
             save_file(_plain(method_state), new / METHOD)
         (new / CARD).write_text(card)
         for path in (*new.iterdir(), new):
-            _sync(path)
+            flush(path)
         # A folder cannot be replaced in one step: the old one waits beside it for a moment, and
         # readers and the next writer know where to look (`_folder`, `_recover`).
         if folder.exists():
             os.rename(folder, old)
         os.rename(new, folder)
-        _sync(folder.parent)
+        flush(folder.parent)
     except (OSError, SafetensorError) as error:
         shutil.rmtree(new, ignore_errors=True)
         _recover(folder)
@@ -207,11 +208,3 @@ def _run_name(folder: Path) -> str:
 def _plain(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
     # safetensors refuses views and tensors that share memory.
     return {name: tensor.detach().cpu().clone().contiguous() for name, tensor in state.items()}
-
-
-def _sync(path: Path) -> None:
-    descriptor = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
