@@ -12,7 +12,13 @@ import typer
 from bench import registry
 from bench.errors import SpecError, SSLBenchError, nearest
 
-SINGULAR = {"methods": "method", "tasks": "task", "datasets": "dataset", "families": "family"}
+SINGULAR = {
+    "methods": "method",
+    "tasks": "task",
+    "datasets": "dataset",
+    "families": "family",
+    "figures": "figure",
+}
 KINDS = tuple(SINGULAR)
 
 app = typer.Typer(
@@ -39,7 +45,8 @@ SkipBad = Annotated[int, typer.Option(help="Unreadable images to leave out inste
 @app.callback()
 def options(
     plugin: Annotated[
-        list[Path] | None, typer.Option(help="Python file with a method, task, data set or family.")
+        list[Path] | None,
+        typer.Option(help="File with a method, task, data set, family or figure."),
     ] = None,
 ) -> None:
     """Options of every command."""
@@ -254,6 +261,34 @@ def curve(
 
     draw = registry.attribute("leaderboards.curves:curve")
     files = draw(Store(results), task=task, x=x, methods=methods, models=models, out_stem=out)
+    if as_json:
+        emit({"files": [str(file) for file in files]})
+    else:
+        typer.echo("\n".join(f"wrote {file}" for file in files))
+
+
+@app.command()
+def figure(
+    kind: Annotated[str, typer.Argument(metavar="KIND[?KEY=VALUE&...]", help="See ls figures.")],
+    things: Annotated[
+        list[str],
+        typer.Argument(
+            metavar="MODEL... IMAGES...",
+            help="Models; image files, folders of images and data sets to look at.",
+        ),
+    ],
+    out: Annotated[
+        Path | None, typer.Option(help="Path without ending; by default the kind's name.")
+    ] = None,
+    data: Data = None,
+    device: Annotated[str, typer.Option(help="cpu or cuda; by default the best there is.")] = "",
+    skip_bad: SkipBad = 0,
+    as_json: Json = False,
+) -> None:
+    """Draw what models see: a picture, and the numbers in it as a file beside it."""
+    from bench.figure import draw
+
+    files = draw(kind, things, out, data=data, device=device, skip_bad=skip_bad)
     if as_json:
         emit({"files": [str(file) for file in files]})
     else:

@@ -17,6 +17,7 @@ KINDS = {
     "tasks/image/centroid.py": "task",
     "bench/data/leaves.py": "dataset",
     "bench/checkpoints/deit.py": "family",
+    "bench/figures/norms.py": "figure",
 }
 
 METHOD_LEARNS = """
@@ -79,6 +80,20 @@ except CheckpointError:
     pass
 else:
     raise AssertionError("weights of another patch size were taken")
+"""
+
+FIGURE_DRAWS = """
+from pathlib import Path
+from PIL import Image
+from bench.figure import draw
+
+Image.new("RGB", (40, 40), "green").save("leaf.png")
+things = ["random:vit_mini_patch4_32?seed=0", "random:vit_mini_patch4_32?seed=1", "leaf.png"]
+picture, numbers = draw("norms?bins=7", things, Path("out/norms"))
+rows = [row.split(",") for row in numbers.read_text().splitlines()[1:]]
+assert len(rows) == 14, rows
+assert sum(float(row[-1]) for row in rows) == 2 * 64
+Image.open(picture).verify()
 """
 
 
@@ -155,3 +170,7 @@ def test_task_and_dataset_skeletons_evaluate_a_model(folder: Path) -> None:
 
 def test_family_skeleton_loads_every_tensor_or_refuses(folder: Path) -> None:
     python(FAMILY_LOADS, folder)
+
+
+def test_figure_skeleton_draws_models_and_counts_every_patch(folder: Path) -> None:
+    python(FIGURE_DRAWS, folder)

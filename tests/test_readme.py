@@ -23,7 +23,7 @@ from bench.spec import DatasetPart, Spec, bind, parse, parse_dataset, parse_list
 ROOT = Path(__file__).resolve().parents[1]
 README = (ROOT / "README.md").read_text()
 FENCE = re.compile(r"(?P<mark><!-- tested -->\n)?```(?P<language>\w+)\n(?P<code>.*?)```", re.DOTALL)
-ROW = re.compile(r"^\| (method|task|dataset|family) \| `([^`]+)` \|", re.MULTILINE)
+ROW = re.compile(r"^\| (method|task|dataset|family|figure) \| `([^`]+)` \|", re.MULTILINE)
 LINK = re.compile(r"\]\(([^)#:]+)\)")
 
 
@@ -72,11 +72,13 @@ def help_of(*command: str) -> str:
 
 
 def specs_in(words: list[str]) -> list[tuple[str, Spec]]:
-    """(kind, spec) of what a command line asks to train or to evaluate."""
+    """(kind, spec) of what a command line asks to train, to evaluate or to draw."""
     if words[1] == "train":
         return [("method", parse(words[2]))]
     if words[1] == "eval":
         return [("task", spec) for spec in parse_list(words[words.index("--tasks") + 1])]
+    if words[1] == "figure":
+        return [("figure", parse(words[2]))]
     return []
 
 
@@ -118,7 +120,7 @@ def test_specs_name_what_exists(line: str) -> None:
             check_dataset(part)
         options = dict(spec.options)
         found = registry.load(kind, spec.name)
-        if kind == "task":
+        if kind in ("task", "figure"):
             bind(found, options)
             continue
         presets = options.pop("preset", "").split(":")
@@ -142,7 +144,7 @@ def test_dataset_texts_are_understood() -> None:
             check_dataset(part)
 
 
-@pytest.mark.parametrize("kind", ["method", "task", "dataset", "family"])
+@pytest.mark.parametrize("kind", registry.KINDS)
 def test_table_lists_what_there_is(kind: str) -> None:
     listed = [name for row_kind, name in ROW.findall(README) if row_kind == kind]
     assert sorted(listed) == registry.names(kind), "edit the table under What there is"

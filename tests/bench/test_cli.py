@@ -47,6 +47,7 @@ def test_ls_names_everything(call) -> None:  # type: ignore[no-untyped-def]
     assert {"knn", "linear"} <= set(listed["tasks"])
     assert {"imagenet1k", "coco", "mini_objects"} <= set(listed["datasets"])
     assert {"native", "timm", "random"} <= set(listed["families"])
+    assert {"slots", "similarity"} <= set(listed["figures"])
     assert all(line for kind in listed.values() for line in kind.values())
 
 

@@ -1,0 +1,88 @@
+"""What every figure must hold; a new file in `bench/figures` is tested here unasked."""
+
+import dataclasses
+import io
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from bench import registry
+from bench.errors import SpecError
+from bench.figure import Figure, Photos, draw
+from bench.photos import sort_out
+from tests.bench.prototyped import write_prototyped
+
+PICTURES = {".png", ".svg", ".pdf"}
+
+
+@pytest.fixture(params=registry.names("figure"))
+def name(request: pytest.FixtureRequest) -> str:
+    return str(request.param)
+
+
+@pytest.fixture
+def cls(name: str) -> type[Figure]:
+    found: type[Figure] = registry.load("figure", name)
+    return found
+
+
+@pytest.fixture(scope="module")
+def model(tmp_path_factory: pytest.TempPathFactory) -> str:
+    """A model with all that a figure may ask for."""
+    return write_prototyped(tmp_path_factory.mktemp("models") / "prototyped")
+
+
+def test_it_is_a_frozen_dataclass_whose_options_are_explained(cls: type[Figure]) -> None:
+    figure = cls()
+    with pytest.raises(dataclasses.FrozenInstanceError):
+        figure.seed = 1  # type: ignore[misc]
+    explained = "".join(c.__doc__ or "" for c in cls.__mro__ if issubclass(c, Figure))
+    for field in dataclasses.fields(cls):
+        assert f"\n        {field.name}: " in explained, field.name
+
+
+def test_it_gives_a_picture_and_its_numbers_as_whole_files(
+    name: str, cls: type[Figure], model: str, mini: Path, tmp_path: Path
+) -> None:
+    paths = draw(f"{name}?images=5", [model, "mini_scenes"], tmp_path / "out", data=mini)
+    assert [path.name for path in paths] == [f"out{ending}" for ending in cls.endings]
+    assert sorted(tmp_path.iterdir()) == sorted(paths)
+    assert cls.endings[0] == ".png"
+    assert set(cls.endings) - PICTURES <= {".csv", ".json"}
+    assert set(cls.endings) - PICTURES, "the numbers drawn belong to the picture"
+    with Image.open(paths[0]) as picture:
+        pixels = np.asarray(picture.convert("L"))
+    assert pixels.shape[1] >= 1000
+    assert pixels.std() > 1
+    for path in paths[1:]:
+        if path.suffix == ".json":
+            json.loads(path.read_text())
+        if path.suffix == ".csv":
+            assert len(path.read_text().splitlines()) > 1
+
+
+def test_the_same_input_gives_the_same_bytes(cls: type[Figure], model: str, mini: Path) -> None:
+    _, photos = sort_out(["mini_scenes"], 3, 0, mini)
+    first, second = (cls().draw([model], Photos(photos), "cpu") for _ in range(2))
+    assert tuple(first) == cls.endings
+    assert first == second
+
+
+def test_one_image_of_any_format_is_enough(cls: type[Figure], model: str, tmp_path: Path) -> None:
+    Image.new("L", (40, 70), 128).save(tmp_path / "grey.png")
+    _, photos = sort_out([str(tmp_path / "grey.png")], 1)
+    found = cls().draw([model], Photos(photos), "cpu")
+    Image.open(io.BytesIO(found[".png"])).verify()
+
+
+@pytest.mark.parametrize("option", ["images=0", "size_px=-1", "size_px=33", "seed=-1", "sed=1"])
+def test_wrong_options_are_answered_in_a_line(
+    option: str, name: str, model: str, mini: Path, tmp_path: Path
+) -> None:
+    with pytest.raises(SpecError) as caught:
+        draw(f"{name}?{option}", [model, "mini_scenes"], tmp_path / "out", data=mini)
+    assert "\n" not in str(caught.value)
+    assert not list(tmp_path.iterdir())
