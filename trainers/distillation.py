@@ -7,13 +7,14 @@ from typing import Literal
 import torch
 from torch import Tensor, nn
 
+from bench.errors import SpecError
 from trainers.blocks.encoder import Encoder, encoder_of
 from trainers.blocks.heads import mlp_head
 from trainers.blocks.losses import soft_ce
 from trainers.blocks.photometric import preset
 from trainers.blocks.prototypes import Prototypes
 from trainers.blocks.schedules import linear_warmup
-from trainers.blocks.views import MaskSampler, ViewSpec
+from trainers.blocks.views import Batch, MaskSampler, ViewSpec
 from trainers.blocks.vit import TokenOutput
 from trainers.recipe import Plan, Recipe
 
@@ -79,6 +80,54 @@ class PrototypeHeadRecipe(MultiCropRecipe):
     norm_last_layer: bool = False
     centre_momentum: float = 0.9
     freeze_last_epochs: float = 1.0
+
+
+@dataclass(frozen=True, kw_only=True)
+class MaskedRecipe(MultiCropRecipe):
+    """Settings of a loss between views beside one between masked patches and the teacher's.
+
+    Attributes:
+        cls_weight: of the loss between different views; 0 turns it off.
+        patch_weight: of the loss between masked patches and the same patches of the teacher; 0
+            turns it off.
+        mask: shape of the masks of the student's global views.
+        mask_ratios: centres of the mask ratio, one drawn for each view.
+        mask_spreads: half-width of the mask ratio around each centre.
+        mim_start_epoch: epochs before the first mask (50 for Swin).
+    """
+
+    cls_weight: float = 1.0
+    patch_weight: float = 1.0
+    mask: Literal["blockwise", "random", "none"] = "blockwise"
+    mask_ratios: tuple[float, ...] = (0.0, 0.3)
+    mask_spreads: tuple[float, ...] = (0.0, 0.2)
+    mim_start_epoch: float = 0.0
+
+
+def check_masked(recipe: MaskedRecipe) -> None:
+    """Raise SpecError where nothing would be learned, or views and masks would have no loss."""
+    r = recipe
+    if not (r.cls_weight or r.patch_weight):
+        raise SpecError("cls_weight and patch_weight are both 0: leave at least one loss on")
+    if r.patch_weight and (r.mask == "none" or not any((*r.mask_ratios, *r.mask_spreads))):
+        raise SpecError(
+            f"patch_weight={r.patch_weight:g} with no patch masked: choose mask=blockwise and a "
+            "mask ratio above 0, or set patch_weight=0"
+        )
+    if r.local_crops and not r.cls_weight:
+        raise SpecError(
+            f"local_crops={r.local_crops} with cls_weight=0: only the loss between views uses "
+            "local crops, set local_crops=0"
+        )
+
+
+def student_masks(plan: Plan, batch: Batch, step: int) -> list[Tensor | None]:
+    """The mask of each view: none of local ones, and nothing hidden before ``mim_start_epoch``."""
+    r, masks = plan.recipe, batch.masks[:2]
+    assert isinstance(r, MaskedRecipe)
+    if plan.epoch(step) < r.mim_start_epoch:
+        masks = [None if mask is None else torch.zeros_like(mask) for mask in masks]
+    return masks + [None] * (len(batch.images) - 2)
 
 
 def student_network(recipe: PrototypeHeadRecipe, *, mask_token: bool = False) -> nn.ModuleDict:

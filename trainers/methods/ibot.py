@@ -1,12 +1,11 @@
 """iBOT: self-distillation of class tokens between crops, and of masked patches within a view."""
 
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-from bench.errors import SpecError
 from bench.network import Network
 from trainers.blocks.canaries import feature_std, prototype_entropy
 from trainers.blocks.losses import mean_by_image, soft_ce
@@ -17,11 +16,14 @@ from trainers.blocks.teacher import MomentumTeacher
 from trainers.blocks.views import Batch, ViewSpec
 from trainers.blocks.vit import TokenOutput
 from trainers.distillation import (
+    MaskedRecipe,
     PrototypeHeadRecipe,
+    check_masked,
     class_scores,
     cross_view_ce,
     frozen_until,
     multi_crop,
+    student_masks,
     student_network,
     teacher_temp,
     tokens_by_view,
@@ -44,33 +46,20 @@ VIT_BASE = {
 
 
 @dataclass(frozen=True, kw_only=True)
-class iBOTRecipe(PrototypeHeadRecipe):
+class iBOTRecipe(MaskedRecipe, PrototypeHeadRecipe):
     """Zhou et al., "iBOT: Image BERT Pre-Training with Online Tokenizer" (2022), ViT-S, 800 epochs.
 
     Attributes:
-        cls_weight: of the loss between class tokens of different views; 0 turns it off.
-        patch_weight: of the loss between masked patches and the same patches of the teacher; 0
-            turns it off.
         patch_temp: temperature of the teacher's patches after its warm-up.
         patch_temp_start: their temperature until then; it rises along with the class token's.
-        mask: shape of the masks of the student's global views.
-        mask_ratios: centres of the mask ratio, one drawn for each view.
-        mask_spreads: half-width of the mask ratio around each centre.
-        mim_start_epoch: epochs before the first mask (50 for Swin).
     """
 
     arch: str = "vit_small_patch16_224"
     epochs: float = 800.0
     clip: float = 3.0
     out_dim: int = 8192
-    cls_weight: float = 1.0
-    patch_weight: float = 1.0
     patch_temp: float = 0.07
     patch_temp_start: float = 0.04
-    mask: Literal["blockwise", "random", "none"] = "blockwise"
-    mask_ratios: tuple[float, ...] = (0.0, 0.3)
-    mask_spreads: tuple[float, ...] = (0.0, 0.2)
-    mim_start_epoch: float = 0.0
 
 
 class iBOT(Method):
@@ -119,7 +108,7 @@ class iBOT(Method):
         self.mask = mask_sampler(
             r.mask, self.student["encoder"].grid, r.mask_ratios, r.mask_spreads
         )
-        check_losses(r)
+        check_masked(r)
         self.teacher = MomentumTeacher(self.student)
         self.centre = Centre(r.out_dim, r.centre_momentum)
         self.patch_centre = Centre(r.out_dim, r.centre_momentum)
@@ -128,17 +117,14 @@ class iBOT(Method):
         return multi_crop(self.r, self.student["encoder"], self.mask)
 
     def losses(self, batch: Batch, step: int) -> dict[str, Tensor]:
-        r, masks = self.r, batch.masks[:2]
-        if self.plan.epoch(step) < r.mim_start_epoch:
-            masks = [None if mask is None else torch.zeros_like(mask) for mask in masks]
+        r, masks = self.r, student_masks(self.plan, batch, step)
         with torch.no_grad():
             seen = tokens_by_view(self.teacher.model["encoder"], batch.images[:2])
             teacher = class_scores(self.teacher.model, seen)
             self.centre.observe(torch.cat(teacher))
             temp = teacher_temp(self.plan, step)
             targets = [self.centre.probabilities(t, temp) for t in teacher]
-        unmasked = [None] * (len(batch.images) - 2)
-        student = tokens_by_view(self.student["encoder"], batch.images, [*masks, *unmasked])
+        student = tokens_by_view(self.student["encoder"], batch.images, masks)
         parts: dict[str, Tensor] = {}
         if r.cls_weight:
             cls = class_scores(self.student, student)
@@ -211,20 +197,3 @@ class iBOT(Method):
 
     def backbone(self) -> Network:
         return self.teacher.model["encoder"].vit
-
-
-def check_losses(recipe: iBOTRecipe) -> None:
-    """Raise SpecError where nothing would be learned, or views and masks would have no loss."""
-    r = recipe
-    if not (r.cls_weight or r.patch_weight):
-        raise SpecError("cls_weight and patch_weight are both 0: leave at least one loss on")
-    if r.patch_weight and (r.mask == "none" or not any((*r.mask_ratios, *r.mask_spreads))):
-        raise SpecError(
-            f"patch_weight={r.patch_weight:g} with no patch masked: choose mask=blockwise and a "
-            "mask ratio above 0, or set patch_weight=0"
-        )
-    if r.local_crops and not r.cls_weight:
-        raise SpecError(
-            f"local_crops={r.local_crops} with cls_weight=0: only class tokens use local crops, "
-            "set local_crops=0"
-        )

@@ -30,7 +30,13 @@ from trainers.blocks.schedules import cosine, linear_warmup
 from trainers.blocks.teacher import MomentumTeacher
 from trainers.blocks.views import Batch, ViewSpec
 from trainers.blocks.vit import TokenOutput
-from trainers.distillation import MultiCropRecipe, multi_crop, tokens_by_view
+from trainers.distillation import (
+    MaskedRecipe,
+    check_masked,
+    multi_crop,
+    student_masks,
+    tokens_by_view,
+)
 from trainers.method import Method
 from trainers.recipe import Plan
 
@@ -45,18 +51,16 @@ VIT_BASE: dict[str, Any] = {
 
 
 @dataclass(frozen=True, kw_only=True)
-class SOVERecipe(MultiCropRecipe):
+class SOVERecipe(MaskedRecipe):
     """ "Self-Organizing Visual Embeddings" (2024), ViT-S, 800 epochs; optimisation as in MaSSL.
 
-    The warm-up of the teacher's temperature goes by steps here, not by epochs.
+    The warm-up of the teacher's temperature goes by steps here, not by epochs. ``patch_weight=0``
+    turns masks off too.
 
     Attributes:
         head_hidden: hidden width of the head, which class tokens and patches share.
         head_dim: width of embeddings.
         token: what stands for a view: its class token, or the average of its patches (Table B.2).
-        cls_weight: of the loss between different views; 0 turns it off.
-        patch_weight: of the loss between masked patches and the teacher's; 0 turns it and masks
-            off.
         bank: embeddings of views in memory.
         patch_bank: embeddings of patches in memory.
         anchors: concepts of a task, K (Table B.3).
@@ -71,10 +75,6 @@ class SOVERecipe(MultiCropRecipe):
         anchors_from: ``uniform`` draws, or blocks of a ``partition`` of the bank (MaSSL).
         anchor_filter: whether half of the anchors are dropped at random, as the code does where it
             means to drop those of low energy.
-        mask: shape of the masks of the student's global views (Figure B.1).
-        mask_ratios: centres of the mask ratio, one drawn for each view.
-        mask_spreads: half-width of the mask ratio around each centre.
-        mim_start_epoch: epochs before the first mask (50 for Swin).
     """
 
     arch: str = "vit_small_patch16_224"
@@ -86,8 +86,6 @@ class SOVERecipe(MultiCropRecipe):
     head_hidden: int = 2048
     head_dim: int = 256
     token: Literal["cls", "avg"] = "cls"
-    cls_weight: float = 1.0
-    patch_weight: float = 1.0
     bank: int = 65536
     patch_bank: int = 8192
     anchors: int = 8192
@@ -101,10 +99,6 @@ class SOVERecipe(MultiCropRecipe):
     judges_from: Literal["others", "all"] = "others"
     anchors_from: Literal["uniform", "partition"] = "uniform"
     anchor_filter: bool = False
-    mask: Literal["blockwise", "random", "none"] = "blockwise"
-    mask_ratios: tuple[float, ...] = (0.0, 0.3)
-    mask_spreads: tuple[float, ...] = (0.0, 0.2)
-    mim_start_epoch: float = 0.0
 
 
 class SOVE(Method):
@@ -173,7 +167,7 @@ class SOVE(Method):
         return multi_crop(self.r, self.student["encoder"], self.mask)
 
     def losses(self, batch: Batch, step: int) -> dict[str, Tensor]:
-        r, masks = self.r, self.masks(batch, step)
+        r, masks = self.r, student_masks(self.plan, batch, step)
         with torch.no_grad():
             seen = tokens_by_view(self.teacher.model["encoder"], batch.images[:2])
         student = tokens_by_view(self.student["encoder"], batch.images, masks)
@@ -194,15 +188,6 @@ class SOVE(Method):
             "prototype_entropy": next(iter(entropies.values())),
             "feature_std": feature_std(features),
         }
-
-    def masks(self, batch: Batch, step: int) -> list[Tensor | None]:
-        """The student's mask of each view: none but on global views, where nothing is hidden yet
-        before ``mim_start_epoch``.
-        """
-        masks = batch.masks[:2] if self.r.patch_weight else [None, None]
-        if self.plan.epoch(step) < self.r.mim_start_epoch:
-            masks = [None if mask is None else torch.zeros_like(mask) for mask in masks]
-        return masks + [None] * (len(batch.images) - 2)
 
     def whole(self, view: TokenOutput) -> Tensor:
         """What stands for a view as a whole, (b, d)."""
@@ -296,18 +281,7 @@ class SOVE(Method):
 def check(recipe: SOVERecipe, plan: Plan) -> None:
     """Raise SpecError where losses have nothing to learn from, or banks too few entries."""
     r = recipe
-    if not (r.cls_weight or r.patch_weight):
-        raise SpecError("cls_weight and patch_weight are both 0: leave at least one loss on")
-    if r.patch_weight and (r.mask == "none" or not any((*r.mask_ratios, *r.mask_spreads))):
-        raise SpecError(
-            f"patch_weight={r.patch_weight:g} with no patch masked: choose mask=blockwise and a "
-            "mask ratio above 0, or set patch_weight=0"
-        )
-    if r.local_crops and not r.cls_weight:
-        raise SpecError(
-            f"local_crops={r.local_crops} with cls_weight=0: only the loss between views uses "
-            "local crops, set local_crops=0"
-        )
+    check_masked(r)
     if not 0 <= r.smoothing < 1:
         raise SpecError(f"smoothing={r.smoothing:g}: expected at least 0 and below 1")
     for weight, prefix in ((r.cls_weight, ""), (r.patch_weight, "patch_")):
