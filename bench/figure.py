@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import os
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -11,6 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, ClassVar
 
 from bench import registry
+from bench.disk import whole_file
 from bench.errors import SpecError, StoreError, nearest
 from bench.photos import Photos, sort_out
 from bench.spec import bind, parse
@@ -131,22 +131,16 @@ def files_of(out: Path, endings: Sequence[str]) -> dict[str, Path]:
 
 
 def publish(files: Mapping[Path, bytes]) -> None:
-    """Write all files or none; none gets its name before all are on the disk."""
-    hidden = {path: path.with_name(f".{path.name}.{os.getpid()}") for path in files}
+    """Write all files or none."""
     named: list[Path] = []
     path = Path()
     try:
-        for path, content in files.items():
-            path.parent.mkdir(parents=True, exist_ok=True)
-            hidden[path].write_bytes(content)
-        for path, waiting in hidden.items():
-            os.rename(waiting, path)
-            named.append(path)
+        with contextlib.ExitStack() as waiting:  # no file gets its name before all are written
+            for path, content in files.items():
+                path.parent.mkdir(parents=True, exist_ok=True)
+                waiting.enter_context(whole_file(path)).write(content)
+                named.append(path)
     except OSError as error:
         for done in named:
-            done.unlink()
+            done.unlink(missing_ok=True)
         raise StoreError(f"cannot write {path} ({error.strerror}): give another --out") from error
-    finally:
-        for waiting in hidden.values():
-            with contextlib.suppress(OSError):
-                waiting.unlink()

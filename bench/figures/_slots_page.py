@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 
 Image = npt.NDArray[np.float64]  # (h, w, 3) in [0, 1]
 Mask = npt.NDArray[np.bool_]
+Lines = list[list[tuple[float, float]]]
 
 WIDTH, MARGIN, GAP = 7.2, 0.12, 0.05  # inches
 LARGEST_TILE = 2.3
@@ -122,7 +123,7 @@ def draw_map(
     size = len(photo)
     tint = np.stack([[colour[k] for k in row] for row in prototypes.tolist()])  # (h, w, 3)
     show(axes, TINT * enlarged(tint, size) + (1 - TINT) * grey(photo))
-    axes.add_collection(LineCollection(borders(prototypes, size), colors="white", linewidths=0.7))
+    outline(axes, borders(prototypes, size), "white", 0.8, len(prototypes))
 
 
 def draw_segment(axes: Axes, photo: Image, won: Mask, colour: Image) -> None:
@@ -130,14 +131,21 @@ def draw_segment(axes: Axes, photo: Image, won: Mask, colour: Image) -> None:
     size = len(photo)
     inside = enlarged(won, size)[..., None]
     show(axes, np.where(inside, photo, DIMMED * grey(photo) + (1 - DIMMED) * 0.9))
-    axes.add_collection(LineCollection(borders(won, size), colors=[colour], linewidths=1.1))
     top, left, side = square(won)
+    outline(axes, borders(won, size), colour, 1.2, side)
     step = size / len(won)
     axes.set_xlim(left * step, (left + side) * step)
     axes.set_ylim((top + side) * step, top * step)
 
 
-def borders(values: npt.NDArray[Any], size: int) -> list[list[tuple[float, float]]]:
+def outline(axes: Axes, lines: Lines, colour: object, points: float, patches: int) -> None:
+    """Lines of at most `points`, and less where `patches` a side leave them little room."""
+    room = axes.get_window_extent().width / axes.figure.dpi * 72 / patches
+    width = min(points, 0.16 * room)
+    axes.add_collection(LineCollection(lines, colors=[colour], linewidths=width))
+
+
+def borders(values: npt.NDArray[Any], size: int) -> Lines:
     """Lines in pixels between neighbouring patches of different value."""
     y, x = size / values.shape[0], size / values.shape[1]
     right = np.argwhere(values[:, 1:] != values[:, :-1])
@@ -148,10 +156,13 @@ def borders(values: npt.NDArray[Any], size: int) -> list[list[tuple[float, float
 
 
 def square(won: Mask) -> tuple[int, int, int]:
-    """Top, left and side in patches of the square around the won patches, one patch of margin."""
+    """Top, left and side in patches of the square around the won patches, with a margin.
+
+    It is at least a third of the image wide, so that what a single patch is part of can be seen.
+    """
     n = len(won)
     (top, left), (bottom, right) = np.argwhere(won).min(0), np.argwhere(won).max(0) + 1
-    side = min(n, max(bottom - top, right - left) + 2)
+    side = min(n, max(bottom - top + 2, right - left + 2, -(-n // 3)))
     middle = (top + bottom) / 2, (left + right) / 2
     corner = [min(max(round(m - side / 2), 0), n - side) for m in middle]
     return int(corner[0]), int(corner[1]), int(side)

@@ -142,6 +142,7 @@ def test_the_square_holds_the_segment_and_stays_inside() -> None:
     alone = np.zeros((8, 8), bool)
     alone[3, 4] = True
     assert square(alone) == (2, 3, 3)
+    assert square(np.pad(alone, 8))[2] == 8, "a third of 24"
 
 
 def test_colours_of_neighbours_differ() -> None:
@@ -285,22 +286,30 @@ def test_the_ending_of_out_may_be_written_and_other_dots_stay(
     assert names == {f"{s}.v2{e}" for s in "ab" for e in (".png", ".svg", ".csv")}
 
 
-@pytest.mark.parametrize("failing", ["write_bytes", "rename"])
+@pytest.mark.parametrize("step", ["fsync", "replace"])
+@pytest.mark.parametrize("call", [1, 2, 3])
 def test_files_are_written_all_or_not_at_all(
-    failing: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    call: int, step: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    real, calls = {"write_bytes": Path.write_bytes, "rename": os.rename}[failing], []
+    real, calls = getattr(os, step), []
 
-    def second_fails(*args: Any) -> Any:
+    def fails_once(*args: Any, **options: Any) -> Any:
         calls.append(args)
-        if len(calls) == 2:
+        if len(calls) == call:
             raise OSError(28, "No space left on device")
-        return real(*args)  # type: ignore[operator]
+        return real(*args, **options)
 
-    monkeypatch.setattr(Path if failing == "write_bytes" else os, failing, second_fails)
-    with pytest.raises(StoreError, match=r"cannot write .*b.csv \(No space left"):
+    monkeypatch.setattr(os, step, fails_once)
+    with pytest.raises(StoreError, match=r"cannot write .*\(No space left"):
         publish({tmp_path / "a.png": b"1", tmp_path / "b.csv": b"2", tmp_path / "c": b"3"})
+    assert len(calls) >= call
     assert not list(tmp_path.iterdir())
+
+
+def test_a_folder_that_cannot_be_made_is_named(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
+    with pytest.raises(StoreError, match=r"cannot write .*file/a.png .*another --out"):
+        publish({tmp_path / "file" / "a.png": b"1"})
 
 
 # the command
