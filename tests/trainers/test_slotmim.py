@@ -263,6 +263,7 @@ def test_edge_cases_never_give_nan(
     if slots == "one for all patches":
         assert found["slot"].item() == 0
         assert found["active_slots"].item() == 1
+        assert found["prototype_entropy"].item() < 0.01, "a collapse that Sinkhorn must not hide"
     found["loss"].backward()
     trained = [p for p in slotmim.parameters() if p.requires_grad]
     assert all(p.grad.isfinite().all() for p in trained)

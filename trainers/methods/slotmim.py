@@ -208,12 +208,14 @@ class SlotMIM(Method):
             )
         weights = {"within": r.within_weight, "cross": r.cross_weight, "slot": r.slot_weight}
         active = mean([view.active.sum(1).float().mean() for view in teacher])
-        total = torch.stack([weights[name] * part for name, part in out.items()]).sum()
+        scores = teacher[0].scores
+        # Sinkhorn spreads any scores evenly: there a plain softmax shows what prototypes take.
+        use = self.target(scores, temp) if r.targets == "centre" else (scores / temp).softmax(-1)
         return {
-            "loss": total,
+            "loss": torch.stack([weights[name] * part for name, part in out.items()]).sum(),
             **out,
             "active_slots": active,
-            "prototype_entropy": prototype_entropy(self.target(teacher[0].scores, temp)),
+            "prototype_entropy": prototype_entropy(use),
             "feature_std": feature_std(teacher[0].tokens.mean(1)),
         }
 
