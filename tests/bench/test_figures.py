@@ -237,6 +237,31 @@ def test_models_files_folders_and_data_sets_are_told_apart(
     assert [p.name for p in fewer] == [p.name for p in sort_out([str(folder)], 6)[1]][:2]
 
 
+def test_images_are_drawn_from_all_over_a_data_set(mini: Path) -> None:
+    every = [photo.name for photo in sort_out(["mini_objects"], 10_000, 0, mini)[1]]
+    few, other = (
+        [photo.name for photo in sort_out(["mini_objects"], 8, seed, mini)[1]] for seed in (0, 1)
+    )
+    assert few == every[:8], "fewer images are the first of more"
+    assert set(few) != set(other)
+    places = [sorted(every).index(name) / len(every) for name in few]
+    assert min(places) < 0.4
+    assert max(places) > 0.6
+
+
+@pytest.mark.parametrize("size_px", [0, 64])
+def test_models_see_the_centre_square_to_its_edges(size_px: int, run: str, tmp_path: Path) -> None:
+    pixels = np.zeros((100, 160, 3), np.uint8)
+    pixels[:8, 30:130], pixels[-8:, 30:130], pixels[:, :30] = (255, 0, 0), (0, 0, 255), 77
+    Image.fromarray(pixels).save(tmp_path / "wide.png")
+    transform = Slots(size_px=size_px).transform(load_model(run).backbone)
+    _, (square_,) = photos_of(str(tmp_path / "wide.png")).pixels(transform)
+    assert square_.shape == (3, size_px or 32, size_px or 32)
+    assert (square_[0, 0] > 200).all()
+    assert (square_[2, -1] > 200).all()
+    assert (square_[:, len(square_[0]) // 2] < 40).all()
+
+
 def test_a_data_set_shows_its_held_out_images_or_the_split_it_names(mini: Path) -> None:
     held_out = {photo.name for photo in sort_out(["mini_scenes"], 9, 0, mini)[1]}
     train = {photo.name for photo in sort_out(["mini_scenes[split=train]"], 9, 0, mini)[1]}
