@@ -257,9 +257,10 @@ def test_models_see_the_centre_square_to_its_edges(size_px: int, run: str, tmp_p
     transform = Slots(size_px=size_px).transform(load_model(run).backbone)
     _, (square_,) = photos_of(str(tmp_path / "wide.png")).pixels(transform)
     assert square_.shape == (3, size_px or 32, size_px or 32)
-    assert (square_[0, 0] > 200).all()
-    assert (square_[2, -1] > 200).all()
-    assert (square_[:, len(square_[0]) // 2] < 40).all()
+    inner = square_[..., 2:-2]  # sizes are rounded: the grey may be touched, but not more
+    assert (inner[0, 0] > 200).all()
+    assert (inner[2, -1] > 200).all()
+    assert (inner[:, len(square_[0]) // 2] < 40).all()
 
 
 def test_a_data_set_shows_its_held_out_images_or_the_split_it_names(mini: Path) -> None:
