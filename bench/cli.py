@@ -4,6 +4,7 @@ import json
 import os
 import sys
 from collections.abc import Mapping, Sequence
+from dataclasses import asdict
 from pathlib import Path
 from typing import Annotated, Any, Literal, NoReturn, cast
 
@@ -56,11 +57,19 @@ def options(
 
 @app.command("ls")
 def ls(
-    kind: Annotated[str, typer.Argument(help="|".join(KINDS))] = "", as_json: Json = False
+    kind: Annotated[str, typer.Argument(help="|".join(KINDS))] = "",
+    name: Annotated[str, typer.Argument(help="One of them: lists its options and presets.")] = "",
+    as_json: Json = False,
 ) -> None:
-    """List what there is, one line each."""
+    """List what there is, one line each; or the options and presets of one entry."""
     if kind and kind not in KINDS:
         raise SpecError(f"no kind {kind!r}; {nearest(kind, KINDS)}")
+    if name:
+        from bench.options import options_of
+
+        found_options = options_of(SINGULAR[kind], name)
+        emit(asdict(found_options)) if as_json else typer.echo(found_options.text())
+        return
     found = {k: registry.describe(SINGULAR[k]) for k in ([kind] if kind else KINDS)}
     if as_json:
         emit(found)

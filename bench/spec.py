@@ -162,7 +162,7 @@ def non_default(instance: Any) -> dict[str, Any]:
 def unbind(instance: Any) -> Pairs:
     """The non-default fields as option pairs: `bind(cls, dict(unbind(x))) == x`."""
     return _sorted_pairs(
-        tuple((key, _to_text(value)) for key, value in non_default(instance).items()), "&", "option"
+        tuple((key, to_text(value)) for key, value in non_default(instance).items()), "&", "option"
     )
 
 
@@ -310,9 +310,9 @@ def _convert_literal(value: Any, choices: Sequence[Any]) -> Any:
         if type(value) is type(choice) and value == choice:
             return choice
     for choice in choices:
-        if isinstance(value, str) and value == _to_text(choice):
+        if isinstance(value, str) and value == to_text(choice):
             return choice
-    raise ValueError(nearest(str(value), map(_to_text, choices)))
+    raise ValueError(nearest(str(value), map(to_text, choices)))
 
 
 def _convert_union(value: Any, arms: Sequence[Any]) -> Any:
@@ -375,11 +375,12 @@ def _plain(value: Any, where: str) -> Any:
     raise TypeError(f"field {where!r} holds a {type(value).__name__}, which JSON cannot hold")
 
 
-def _to_text(value: Any) -> str:
+def to_text(value: Any) -> str:
+    """A value as it is written in a spec."""
     if value is None or isinstance(value, bool):
         return str(value).lower()
     if isinstance(value, (list, tuple)):
-        return ":".join(map(_to_text, value))
+        return ":".join(map(to_text, value))
     return str(value)
 
 

@@ -1,0 +1,88 @@
+"""What can be set of a method, task or figure: its options with defaults, and its presets."""
+
+from __future__ import annotations
+
+import dataclasses
+import inspect
+import re
+import textwrap
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from bench import registry
+from bench.errors import SpecError
+from bench.spec import to_text
+
+
+@dataclass(frozen=True)
+class Options:
+    """One entry of the registry in detail.
+
+    Attributes:
+        about: docstring of its class.
+        defaults: option -> default as it is written in a spec, in the order of declaration.
+        texts: option -> what it means, where the class says so under "Attributes".
+        presets: preset -> the options that it sets, as they are written in a spec.
+    """
+
+    about: str
+    defaults: Mapping[str, str]
+    texts: Mapping[str, str]
+    presets: Mapping[str, Mapping[str, str]]
+
+    def text(self, width: int = 100) -> str:
+        """For reading in a terminal of `width` columns."""
+        lines = [*self.about.splitlines(), "", "options"]
+        for name, value in self.defaults.items():
+            lines.append(f"  {name}={value}")
+            lines += textwrap.wrap(self.texts.get(name, ""), width - 6, **_INDENT)
+        if self.presets:
+            lines += ["", "presets, which combine as preset=A:B"]
+        for name, values in self.presets.items():
+            lines.append(f"  {name}")
+            written = " ".join(f"{key}={value}" for key, value in values.items())
+            lines += textwrap.wrap(written, width - 6, **_INDENT, break_on_hyphens=False)
+        return "\n".join(lines).replace("``", "`")
+
+
+_INDENT: Any = {"initial_indent": "      ", "subsequent_indent": "      "}
+
+
+def options_of(kind: str, name: str) -> Options:
+    """The options of a registered entry; imports it. SpecError where its kind has none."""
+    cls = registry.load(kind, name)
+    settings = getattr(cls, "recipe", cls)  # of a method: its recipe
+    if not dataclasses.is_dataclass(settings) or kind not in ("method", "task", "figure"):
+        raise SpecError(f"a {kind} has no options to list; those of methods, tasks and figures do")
+    fields = [field for field in dataclasses.fields(settings) if field.init]
+    presets: Mapping[str, Mapping[str, Any]] = getattr(cls, "presets", {})
+    return Options(
+        about=inspect.getdoc(cls) or "",
+        defaults={field.name: _default(field) for field in fields},
+        texts=_texts(settings),
+        presets={
+            preset: {key: to_text(value) for key, value in values.items()}
+            for preset, values in presets.items()
+        },
+    )
+
+
+def _default(field: dataclasses.Field[Any]) -> str:
+    if field.default is not dataclasses.MISSING:
+        return to_text(field.default)
+    factory = field.default_factory
+    return to_text(factory()) if factory is not dataclasses.MISSING else "(needed)"
+
+
+def _texts(cls: type[Any]) -> dict[str, str]:
+    """The entries under "Attributes:" of a class and its bases; the nearest class wins."""
+    found: dict[str, str] = {}
+    for base in cls.__mro__:
+        _, _, rest = (inspect.cleandoc(base.__doc__ or "")).partition("\nAttributes:\n")
+        section = re.split(r"\n(?=\S)", rest)[0]
+        for entry in re.split(r"\n(?=    \S)", "\n" + section):
+            name, colon, text = entry.strip().partition(": ")
+            if colon and name.isidentifier():
+                found.setdefault(name, " ".join(text.split()))
+    return found

@@ -1,0 +1,47 @@
+"""Options and presets of an entry, as `sslbench ls KIND NAME` lists them."""
+
+import pytest
+
+from bench import registry
+from bench.errors import SpecError
+from bench.options import options_of
+from bench.spec import bind
+
+ENTRIES = [(k, n) for k in ("method", "task", "figure") for n in registry.names(k)]
+
+
+@pytest.mark.parametrize(("kind", "name"), ENTRIES)
+def test_defaults_and_presets_are_written_as_a_spec_takes_them(kind: str, name: str) -> None:
+    cls = registry.load(kind, name)
+    settings = getattr(cls, "recipe", cls)
+    found = options_of(kind, name)
+    assert bind(settings, found.defaults) == settings()
+    for preset, values in found.presets.items():
+        assert bind(settings, values) == bind(settings, {}, cls.presets[preset])
+
+
+@pytest.mark.parametrize("name", registry.names("method"))
+def test_every_option_of_a_method_is_explained(name: str) -> None:
+    found = options_of("method", name)
+    assert found.texts.keys() >= found.defaults.keys()
+    assert all(found.texts.values())
+
+
+def test_the_nearest_class_explains_an_option() -> None:
+    texts = options_of("method", "ibot").texts
+    assert texts["out_dim"] == "number of prototypes K."
+    assert texts["lr"].startswith("base learning rate")
+
+
+def test_the_listing_can_be_read() -> None:
+    lines = options_of("method", "slotmim").text().splitlines()
+    assert "  prototypes=512" in lines
+    assert any(line.startswith("      number of prototypes K") for line in lines)
+    assert "  code" in lines
+    assert max(map(len, lines)) <= 100
+    assert not any("``" in line for line in lines)
+
+
+def test_what_has_no_options_says_so() -> None:
+    with pytest.raises(SpecError, match="a dataset has no options to list"):
+        options_of("dataset", "coco")
