@@ -163,7 +163,11 @@ def _fill(
             dataset=_describe(data, request.task),
             cost=cost,
             provenance=provenance.collect(started),
-            warnings=[*warnings_of(outcome), *(f"left out: {reason}" for reason in data.skipped)],
+            warnings=[
+                *warnings_of(outcome),
+                *(f"left out: {reason}" for reason in data.skipped),
+                *_of_training(model),
+            ],
         )
         store.write(result, outcome)
         report.ran.append(result)
@@ -176,6 +180,12 @@ def _fill(
         report.failed[cell] = f"{type(error).__name__}: {error}"
         traceback.print_exc(file=sys.stderr)
         say(f"failed {cell}: {type(error).__name__}: {error}")
+
+
+def _of_training(model: LoadedModel) -> list[str]:
+    """What the pre-training record says against a model."""
+    collapsed = (model.record.pretrain or {}).get("collapsed")
+    return [f"pre-training collapsed: {collapsed}"] if collapsed else []
 
 
 def _describe(data: TaskData, task: Task) -> dict[str, Any]:

@@ -162,7 +162,8 @@ class ModelRecord:
     """What is known of a model: where it came from, what it expects, how it was pre-trained.
 
     `pretrain` holds `dataset` (spec text), `manifest`, `images`, `epochs`, `effective_epochs`,
-    `views_seen`, `steps`, `flops`, `seed` and `recipe`; None when the checkpoint does not say.
+    `views_seen`, `steps`, `flops`, `seed`, `recipe` and `collapsed` (in words, or empty); None when
+    the checkpoint does not say.
     """
 
     name: str

@@ -15,6 +15,7 @@ import torch
 
 from bench import plan
 from bench.checkpoint import load_model
+from bench.checkpoints.native import write_checkpoint
 from bench.engine import Settings, evaluate, score_backbone
 from bench.errors import SpecError
 from bench.network import seeded_network
@@ -72,6 +73,23 @@ def test_the_input_contract_is_part_of_the_model() -> None:
     model = load_model(MODEL)
     other = replace(model, record=replace(model.record, input=InputSpec(32).to_json()))
     assert plan.model_digest(model) != plan.model_digest(other)
+
+
+def test_a_collapse_in_pre_training_follows_into_every_result(
+    settings: Settings, tmp_path: Path
+) -> None:
+    arch = "vit_mini_patch4_32"
+    card = {
+        "arch": arch,
+        "input": InputSpec(32).to_json(),
+        "pretrain": {"collapsed": "one prototype takes all images (1.01 in use)"},
+    }
+    write_checkpoint(tmp_path / "run" / "checkpoint", seeded_network(arch, 0), None, card)
+    store = Store(tmp_path / "results")
+    done = evaluate([str(tmp_path / "run")], ["knn@mini_objects"], store, settings)
+    assert [text for result in done.ran for text in result.warnings] == [
+        "pre-training collapsed: one prototype takes all images (1.01 in use)"
+    ]
 
 
 def test_a_task_without_a_data_set_is_refused() -> None:
