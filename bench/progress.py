@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, TypeVar
 from bench.errors import SSLBenchError, nearest
 
 if TYPE_CHECKING:
+    from rich.console import RenderableType
     from rich.progress import Progress as RichProgress
     from rich.progress import TaskID
 
@@ -208,15 +209,25 @@ def _close_bar(progress: Progress, task: TaskID) -> None:
 
 def _new_live() -> RichProgress:
     from rich.console import Console
+    from rich.padding import Padding
     from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeRemainingColumn
     from rich.progress import Progress as RichProgress
+    from rich.text import Text
 
-    return RichProgress(
+    class Bars(RichProgress):
+        """Bars with their fields in lines of their own, which no width cuts off."""
+
+        def get_renderables(self) -> Iterator[RenderableType]:
+            for task in self.tasks:
+                yield self.make_tasks_table([task])
+                if task.fields["fields_text"]:
+                    yield Padding(Text(task.fields["fields_text"]), (0, 0, 0, 2))
+
+    return Bars(
         TextColumn("{task.description}", markup=False),
         BarColumn(bar_width=None),
         MofNCompleteColumn(),
         TextColumn("{task.fields[rate]}"),
         TimeRemainingColumn(),
-        TextColumn("{task.fields[fields_text]}", markup=False),
         console=Console(stderr=True),
     )

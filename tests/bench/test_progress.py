@@ -178,6 +178,20 @@ def test_bars_share_the_screen_and_give_it_back(
     assert "2/2" in shown
 
 
+def test_a_narrow_terminal_shows_count_and_all_fields(
+    monkeypatch: pytest.MonkeyPatch, capsys: Capture
+) -> None:
+    monkeypatch.setenv("SSLBENCH_PROGRESS", "bar")
+    monkeypatch.setenv("COLUMNS", "60")
+    monkeypatch.delenv("RANK", raising=False)
+    fields = {f"part_{i}": float(i) for i in range(9)}
+    with Progress("train", total=4) as shown:
+        shown.advance(3, **fields)
+    screen = "\n".join(lines(capsys))
+    assert "3/4" in screen
+    assert all(f"{name}={i}" in screen for i, name in enumerate(fields))
+
+
 def test_a_failure_gives_the_screen_back(monkeypatch: pytest.MonkeyPatch, capsys: Capture) -> None:
     monkeypatch.setenv("SSLBENCH_PROGRESS", "bar")
     monkeypatch.delenv("RANK", raising=False)
