@@ -70,7 +70,7 @@ def train(
     fabric.launch()
     split = open_split(spec.dataset, "train", data)
     plan = lay_out(recipe, split)
-    folder, state = open_run(Path(out), spec, plan, split, resume)
+    folder, config, state = open_run(Path(out), spec, plan, split, resume)
     if (folder.checkpoint / "checkpoint.json").exists():
         say(f"{out} is complete: nothing to train")
         return Path(out)
@@ -78,6 +78,10 @@ def train(
     torch.manual_seed(recipe.seed)
     method = cls(plan)
     flops = state.get("flops_per_image") or count_flops(method)
+    # Settings that cannot work have been refused by now: they leave the folder to others.
+    dist.barrier()  # all have looked before one writes
+    if dist.is_main() and folder.config() is None:
+        folder.start(config)
     model, optimizer = fabric.setup(method, make_optimizer(method, recipe))
     step = 0
     if state:
@@ -188,8 +192,8 @@ def lay_out(recipe: Recipe, split: Split) -> Plan:
 
 def open_run(
     out: Path, spec: Spec, plan: Plan, split: Split, resume: bool
-) -> tuple[RunFolder, dict[str, Any]]:
-    """The run folder and the saved state to go on from; an empty one starts from the beginning."""
+) -> tuple[RunFolder, dict[str, Any], dict[str, Any]]:
+    """The run folder, its configuration, and the saved state to go on from, empty for none."""
     folder = RunFolder(out)
     config = {
         "schema": 1,
@@ -201,11 +205,8 @@ def open_run(
         "provenance": provenance.collect(),
     }
     old = folder.config()
-    dist.barrier()  # all have looked before one writes
     if old is None:
-        if dist.is_main():
-            folder.start(config)
-        return folder, {}
+        return folder, config, {}
     if not resume:
         raise TrainingError(
             f"{out} already holds a run of {old['method']}@{old['dataset']}: pass --resume to "
@@ -216,7 +217,7 @@ def open_run(
             f"{out} cannot be resumed with other settings ({'; '.join(changed)}): repeat the "
             "original command, or choose another --out"
         )
-    return folder, folder.load()
+    return folder, config, folder.load()
 
 
 def changes(old: Mapping[str, Any], new: Mapping[str, Any]) -> list[str]:

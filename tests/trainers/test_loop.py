@@ -156,6 +156,12 @@ def test_a_taken_folder_is_refused(whole: dict[str, Path], mini: Path) -> None:
         train(spec_of("mae"), whole["mae"], data=mini)
 
 
+def test_settings_that_cannot_work_leave_the_folder_free(mini: Path, tmp_path: Path) -> None:
+    with pytest.raises(SpecError, match="leaves 0 of 64 patches visible"):
+        train(spec_of("mae", more="&mask_ratio=1"), tmp_path / "run", data=mini)
+    assert not (tmp_path / "run").exists()
+
+
 def test_a_complete_run_is_not_trained_again(whole: dict[str, Path], mini: Path) -> None:
     before = (whole["mae"] / "checkpoint" / "backbone.safetensors").stat().st_mtime_ns
     train(spec_of("mae"), whole["mae"], data=mini, resume=True)
