@@ -21,12 +21,13 @@ Measured agreement, worst case of all cases:
 
 Beyond these cases, in float64: MAE's latent and prediction at 64 and 224 px 7e-16, DINO's tokens at
 96, 112, 224 and 256 px 8e-16, each single gradient tensor 3e-15, all weights after 6 (DINO,
-SlotMIM) or 12 (MAE) steps 1e-12 of their movement, schedules 3e-16, SlotMIM's losses and centre on
-two processes 2e-16.
+SlotMIM) or 12 (MAE) steps 1e-12 of their movement, schedules 3e-16, SlotMIM's centre on two
+processes 2e-16.
 
 Known and wanted differences: pairs of crops without overlap take no part in SlotMIM's cross-view
-loss, where the official code trains on empty regions; Sinkhorn weighs every row alike on any number
-of processes, where the official one depends on how masked patches are spread over them.
+loss, where the official code trains on empty regions; its losses and Sinkhorn weigh every row alike
+on any number of processes, where the official ones depend on how masked patches and active slots
+are spread over them.
 
 A change of these numbers is a change of the published method: run the official code again before
 you write new ones.

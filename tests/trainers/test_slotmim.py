@@ -1,6 +1,7 @@
 """SlotMIM's losses as loops in float64: slots by sums, negatives by lists, aligned by hand."""
 
 import math
+from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
@@ -8,6 +9,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
+from tests.trainers.processes import in_processes
 from tests.trainers.tiny import batch_for, drift, float64, mlp64, softmax64, tiny_method
 from trainers.blocks.geometry import align
 from trainers.blocks.views import Batch
@@ -303,3 +305,35 @@ def test_keys_of_all_images_repel_and_only_active_ones() -> None:
     alone = slotmim.contrast(s._replace(active=first), t)
     fewer = t._replace(active=t.active & (torch.arange(4) < 1)[:, None])
     assert slotmim.contrast(s._replace(active=first), fewer) < alone
+
+
+def halves(rows: slice) -> dict[str, Tensor]:
+    """Losses and gradients of some rows of a batch whose masks, overlaps and slots are uneven."""
+    out = {}
+    for i, options in enumerate(OPTIONS):
+        slotmim = method(**options)
+        batch = batch_for(slotmim)
+        batch.boxes[1] = torch.tensor([[0.0, 0.0, 0.3, 0.3], [0.6, 0.6, 0.9, 0.9]])  # no overlap
+        for mask in batch.masks:
+            mask[:2], mask[0, 0] = False, True
+        batch = batch.split(4 // (rows.stop - rows.start))[rows.start // 2]
+        parts = slotmim.losses(batch, 0)
+        parts["loss"].backward()
+        out |= {f"{i} {name}": parts[name].detach() for name in ("within", "cross", "slot")}
+        for name, parameter in slotmim.named_parameters():
+            if parameter.grad is not None:
+                out[f"{i} {name}"] = parameter.grad
+    return out
+
+
+def half(rank: int) -> dict[str, Tensor]:
+    return halves(slice(2 * rank, 2 * rank + 2))
+
+
+@pytest.mark.xdist_group("gloo")
+def test_two_processes_are_one_in_losses_and_gradients(tmp_path: Path) -> None:
+    whole, two = halves(slice(0, 4)), in_processes(half, tmp_path)
+    assert two[0]["0 within"] < two[1]["0 within"] / 2  # one has a masked patch, one has many
+    for name, value in whole.items():
+        mean = torch.stack([out[name] for out in two]).mean(0)
+        torch.testing.assert_close(mean, value, rtol=1e-4, atol=1e-6, msg=name)

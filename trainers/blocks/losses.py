@@ -42,21 +42,31 @@ def info_nce(
         groups: (m,) and (n,) int64, by which a query meets the local keys of its own group alone.
 
     Returns:
-        Mean over the queries of this process; 0, with zero gradients, when there is none.
+        Mean over the queries, see ``mean_of_all``.
     """
     all_keys, offset = l2(keys.detach().float()), 0
     if groups is None:
         # Gathered even without queries: the other processes wait for these keys.
         all_keys, offset = dist.all_gather_ragged(all_keys)  # (sum of n, d)
     if len(queries) == 0:
-        return queries.float().sum()
+        return mean_of_all(queries.float().sum(1))
     q = l2(queries.float())
     target = torch.arange(len(q), device=q.device) if positives is None else positives
     with torch.autocast(q.device.type, enabled=False):
         logits = q @ all_keys.t() / temperature  # (m, sum of n)
     if groups is not None:
         logits = logits.masked_fill(groups[0][:, None] != groups[1], -torch.inf)
-    return F.cross_entropy(logits, target + offset)
+    return mean_of_all(F.cross_entropy(logits, target + offset, reduction="none"))
+
+
+def mean_of_all(errors: Tensor) -> Tensor:
+    """Mean that, averaged over processes, is the mean of the rows of all, however many each has.
+
+    So it weighs rows alike on any number of processes; without a row it is 0 with zero gradients.
+    All processes must call it.
+    """
+    count = dist.all_reduce_sum(errors.new_full((), errors.numel()))
+    return errors.sum() * dist.world_size() / count.clamp_min(1)
 
 
 def masked_regression(

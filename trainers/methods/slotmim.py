@@ -12,7 +12,7 @@ from bench.vit import build_vit
 from trainers.blocks.canaries import feature_std, prototype_entropy
 from trainers.blocks.geometry import align, overlap_boxes
 from trainers.blocks.heads import mlp_head
-from trainers.blocks.losses import info_nce, soft_ce
+from trainers.blocks.losses import info_nce, mean_of_all, soft_ce
 from trainers.blocks.masks import mask_sampler
 from trainers.blocks.photometric import preset
 from trainers.blocks.prototypes import Prototypes
@@ -241,7 +241,7 @@ class SlotMIM(Method):
         error = soft_ce(
             student.scores[mask] / self.r.student_temp, self.target(teacher.scores[mask], temp)
         )
-        return error.sum() / mask.sum().clamp_min(1)
+        return mean_of_all(error)
 
     def cross(
         self, student: list[Branch], teacher: list[Branch], batch: Batch, temp: float
@@ -260,7 +260,7 @@ class SlotMIM(Method):
         for (s, _), (_, t) in zip(aligned, aligned[::-1], strict=True):
             # Crops without common pixels have nothing to align: they take no part.
             error = soft_ce(s[valid] / self.r.student_temp, self.target(t[valid], temp))
-            terms.append(error.sum() / (valid.sum() * s.shape[1]).clamp_min(1))
+            terms.append(mean_of_all(error))
         return mean(terms)
 
     def contrast(self, student: Branch, teacher: Branch) -> Tensor:
