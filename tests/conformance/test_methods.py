@@ -66,6 +66,20 @@ def test_every_trainable_parameter_gets_a_gradient_and_nothing_else_does(name: s
             assert torch.isfinite(parameter.grad).all(), parameter_name
 
 
+def test_bfloat16_autocast_changes_the_loss_a_little_and_keeps_gradients_finite(name: str) -> None:
+    method = build(name)
+    batch = batch_for(method)
+    exact = losses(method, batch)["loss"].item()
+    with torch.autocast("cpu", torch.bfloat16):
+        loss = losses(method, batch)["loss"]
+    loss.backward()
+    assert loss.dtype == torch.float32
+    assert loss.item() == pytest.approx(exact, rel=0.05)
+    for parameter_name, parameter in method.named_parameters():
+        if parameter.grad is not None:
+            assert torch.isfinite(parameter.grad).all(), parameter_name
+
+
 def test_the_same_seed_gives_the_same_loss_bit_for_bit(name: str) -> None:
     first, second = build(name), build(name)
     one, two = losses(first, batch_for(first)), losses(second, batch_for(second))
