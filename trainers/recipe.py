@@ -1,9 +1,12 @@
 """Recipe: all that decides how a run goes; configuration, command line and identity in one."""
 
-from dataclasses import dataclass
-from typing import Literal
+import re
+from collections.abc import Callable
+from dataclasses import dataclass, fields
+from typing import Any, Literal
 
 from bench.errors import SpecError
+from bench.spec import to_text
 from trainers.blocks import schedules
 
 Schedule = Literal["dino", "mae"]
@@ -12,7 +15,28 @@ Schedule = Literal["dino", "mae"]
 NEUTRAL = frozenset(
     {"workers", "online", "online_every", "save_seconds", "log_every", "tensorboard"}
 )
-LEAST = {"batch_size": 1, "accumulate": 1, "seed": 0, "workers": 0, "log_every": 1}
+# What numbers can be, by the names of fields, in the recipes of all methods; first match counts.
+RANGES: tuple[tuple[str, Callable[[Any], bool], str], ...] = (
+    (r"epochs|crop_pct|(.*_)?temp(erature|_start)?", lambda x: x > 0, "more than 0"),
+    (r"prototypes|out_dim", lambda x: x >= 2, "at least 2"),
+    (
+        r"batch_size|accumulate|log_every|decoder_heads|(.*_)?(dim|hidden)",
+        lambda x: x >= 1,
+        "at least 1",
+    ),
+    (
+        r"seed|workers|heads|clip|local_(crops|size)|(.*_)?(lr|epochs|weight|decay|sigma)",
+        lambda x: x >= 0,
+        "at least 0",
+    ),
+    (r"beta[12]|drop_path", lambda x: 0 <= x < 1, "at least 0 and below 1"),
+    (r"(.*_)?momentum", lambda x: 0 <= x <= 1, "0 to 1"),
+    (
+        r"(.*_)?area",
+        lambda x: 0 < x[0] <= x[1] <= 1,
+        "two shares of an image, the smaller first, such as 0.2:1.0",
+    ),
+)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -50,7 +74,7 @@ class Recipe:
         tensorboard: whether the metrics go to TensorBoard files too.
 
     Raises:
-        SpecError: a number is below what makes sense.
+        SpecError: a number is outside of what makes sense.
     """
 
     arch: str = "vit_base_patch16_224"
@@ -81,11 +105,15 @@ class Recipe:
     tensorboard: bool = False
 
     def __post_init__(self) -> None:
-        for name, least in LEAST.items():
-            if getattr(self, name) < least:
-                raise SpecError(f"{name}={getattr(self, name)}: expected at least {least}")
-        if self.epochs <= 0:
-            raise SpecError(f"epochs={self.epochs:g}: expected more than 0")
+        for field in fields(self):
+            value = getattr(self, field.name)
+            if value is None or isinstance(value, str):
+                continue
+            for names, allows, expected in RANGES:
+                if re.fullmatch(names, field.name):
+                    if not allows(value):
+                        raise SpecError(f"{field.name}={to_text(value)}: expected {expected}")
+                    break
 
     def peak_lr(self) -> float:
         """Learning rate after the warm-up, for this batch size."""

@@ -1,9 +1,13 @@
 """Recipes and plans: steps, learning rates and what belongs to a run's identity."""
 
+from typing import Any
+
 import numpy as np
 import pytest
 
 from bench.errors import SpecError
+from bench.spec import to_text
+from trainers.distillation import PrototypeHeadRecipe
 from trainers.recipe import Plan, Recipe
 
 
@@ -72,8 +76,38 @@ def test_weight_decay_follows_a_cosine_only_where_it_has_an_end() -> None:
 
 @pytest.mark.parametrize(
     ("field", "value"),
-    [("batch_size", 0), ("accumulate", 0), ("seed", -1), ("log_every", 0), ("epochs", 0.0)],
+    [
+        ("batch_size", 0),
+        ("accumulate", 0),
+        ("seed", -1),
+        ("log_every", 0),
+        ("epochs", 0.0),
+        ("lr", -1.0),
+        ("beta2", 1.0),
+        ("drop_path", 1.0),
+        ("crop_pct", 0.0),
+    ],
 )
 def test_numbers_that_make_no_sense_are_refused(field: str, value: float) -> None:
-    with pytest.raises(SpecError, match=f"{field}={value:g}: expected"):
+    with pytest.raises(SpecError, match=f"^{field}={to_text(value)}: expected"):
         Recipe(**{field: value})
+
+
+@pytest.mark.parametrize(
+    ("field", "value"),
+    [
+        ("out_dim", 1),
+        ("head_hidden", 0),
+        ("local_size", -4),
+        ("student_temp", 0.0),
+        ("teacher_temp_start", 0.0),
+        ("centre_momentum", 2.0),
+        ("freeze_last_epochs", -1.0),
+        ("global_area", (0.9, 0.1)),
+        ("local_area", (0.0, 0.5)),
+        ("local_area", (0.5, 1.5)),
+    ],
+)
+def test_numbers_of_methods_that_make_no_sense_are_refused(field: str, value: Any) -> None:
+    with pytest.raises(SpecError, match=f"^{field}={to_text(value)}: expected"):
+        PrototypeHeadRecipe(**{field: value})
