@@ -263,13 +263,24 @@ def check_finite(parts: Mapping[str, Tensor], norm: Tensor, step: int, folder: R
 
 
 def count_flops(method: Method) -> float:
-    """Floating-point operations of one image in a training step, forward and backward."""
+    """Floating-point operations of one image in a training step, forward and backward.
+
+    What a step costs with any number of images, as SOVE's concepts do, is shared out among them.
+    """
+    one, two = (_flops_of_step(method, images) for images in (1, 2))
+    recipe = method.plan.recipe
+    together = recipe.batch_size / (recipe.accumulate * dist.world_size())
+    return two - one + (2 * one - two) / together
+
+
+def _flops_of_step(method: Method, images: int) -> int:
     trial = copy.deepcopy(method)
     image, rng = Image.new("RGB", (256, 256)), np.random.default_rng(0)
-    batch = collate([(i, trial.views(image, rng)) for i in range(2)])
+    views = collate([(i, trial.views(image, rng)) for i in range(images)])
+    batch = prepare(views, trial, 0)  # colours and blur are no part of the network
     with FlopCounterMode(display=False) as counter:
-        trial.losses(prepare(batch, trial, 0), 0)["loss"].backward()
-    return counter.get_total_flops() / 2
+        trial.losses(batch, 0)["loss"].backward()
+    return counter.get_total_flops()
 
 
 def online(tasks: str, method: Method, data: Path | None) -> dict[str, float]:

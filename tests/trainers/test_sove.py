@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 import torch
 from torch import Tensor
+from torch.utils.flop_counter import FlopCounterMode
 
 from bench.errors import SpecError
 from tests.trainers.judging import concepts64, unit64, votes64
@@ -16,6 +17,7 @@ from tests.trainers.tiny import batch_for, drift, float64, mlp64, tiny_method
 from trainers.blocks.judges import draw_anchors, draw_patches
 from trainers.blocks.masks import BlockwiseMask, RandomMask
 from trainers.blocks.views import Batch
+from trainers.loop import count_flops
 from trainers.methods.massl import MaSSL
 from trainers.methods.sove import SOVE
 from trainers.optim import clip_gradients, make_optimizer, set_schedule
@@ -345,6 +347,16 @@ def test_the_paper_s_recipes() -> None:
     r = SOVE.recipe(**presets["small"])
     assert r.bank <= 64 * r.batch_size
     assert r.anchors <= r.bank / (r.judges - 1 + 2)
+
+
+@pytest.mark.parametrize("batch_size", [4, 8])
+def test_the_images_of_a_step_share_the_operations_that_concepts_cost(batch_size: int) -> None:
+    fixed = {"mask": "random", "mask_ratios": (0.5,), "mask_spreads": (0.0,)}
+    sove = method(batch_size=batch_size, **fixed)
+    batch = batch_for(sove, batch_size)
+    with FlopCounterMode(display=False) as counter:
+        sove.losses(batch, 0)["loss"].backward()
+    assert count_flops(sove) == pytest.approx(counter.get_total_flops() / batch_size, rel=1e-12)
 
 
 # --- two processes ---
