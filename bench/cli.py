@@ -283,7 +283,8 @@ def figure(
         list[str],
         typer.Argument(
             metavar="MODEL... IMAGES...",
-            help="Models; image files, folders of images and data sets to look at.",
+            help="Models; image files, folders of images and data sets to look at "
+            "(by default held-out images of the first model's training data).",
         ),
     ],
     out: Annotated[

@@ -86,7 +86,8 @@ def draw(
 
     Args:
         spec: `KIND?key=value&...`; keys are the figure's fields.
-        things: models, image files, folders of images and data sets (`bench.photos.sort_out`).
+        things: models, image files, folders of images and data sets (`bench.photos.sort_out`);
+            without any image, held-out ones of the data that the first model was trained on.
         out: path without ending; by default the kind's name in the working folder.
         data: data root; by default the environment's.
         device: `cpu` or `cuda`; by default the best there is.
@@ -107,6 +108,8 @@ def draw(
     models, photos = sort_out([*things, *data_set], figure.images, figure.seed, data)
     if not models:
         raise SpecError("no model to draw: name a run folder, timm:NAME or random:ARCH")
+    if not photos and (own := trained_on(models[0])):
+        _, photos = sort_out([own], figure.images, figure.seed, data)
     if not photos:
         raise SpecError(
             "no images to draw: name image files, folders of images, or a data set such as "
@@ -114,9 +117,16 @@ def draw(
         )
     from bench.engine import best_device
 
-    found = figure.draw(models, Photos(photos, skip_bad), device or best_device())
+    found = figure.draw(models, Photos(photos, skip_bad), best_device(device))
     publish({paths[ending]: content for ending, content in found.items()})
     return list(paths.values())
+
+
+def trained_on(model: str) -> str:
+    """The data set on which a model was pre-trained, as its checkpoint names it; else empty."""
+    from bench.checkpoint import load_model
+
+    return str((load_model(model).record.pretrain or {}).get("dataset", ""))
 
 
 def files_of(out: Path, endings: Sequence[str]) -> dict[str, Path]:

@@ -22,7 +22,7 @@ AXES = {
     "images": "Pre-training images",
     "views_seen": "Views seen in pre-training",
     "epochs": "Pre-training epochs",
-    "effective_epochs": "Effective pre-training epochs (pixels seen, in full-size views of each image)",
+    "effective_epochs": "Effective pre-training epochs (pixels seen, in full-size views)",
 }
 
 

@@ -89,7 +89,7 @@ class MaskedRecipe(MultiCropRecipe):
     Attributes:
         cls_weight: of the loss between different views; 0 turns it off.
         patch_weight: of the loss between masked patches and the same patches of the teacher; 0
-            turns it off.
+            turns it off (in iBOT not the masks: ``mask=none`` does).
         mask: shape of the masks of the student's global views.
         mask_ratios: centres of the mask ratio, one drawn for each view.
         mask_spreads: half-width of the mask ratio around each centre.

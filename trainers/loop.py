@@ -2,6 +2,7 @@
 
 import copy
 import math
+import os
 import signal
 import time
 from collections.abc import Callable, Iterator, Mapping
@@ -66,6 +67,7 @@ def train(
     """
     spec = parse(spec) if isinstance(spec, str) else spec
     cls, recipe = resolve(spec)
+    one_process()
     fabric = Fabric(accelerator="auto", devices=1, precision=recipe.precision)
     fabric.launch()
     split = open_split(spec.dataset, "train", data)
@@ -153,6 +155,17 @@ def train(
     if step == plan.steps and dist.is_main():
         write_product(folder, spec, method, plan, split, flops, sorted(bad), report.collapsed)
     return Path(out)
+
+
+def one_process() -> None:
+    """Refuse to be one of several processes that a launcher started: each would train alone."""
+    if (
+        size := os.environ.get("WORLD_SIZE", "1")
+    ) != "1" and not torch.distributed.is_initialized():
+        raise TrainingError(
+            f"started as one of {size} processes (WORLD_SIZE), but training runs on one device: "
+            "start it without a launcher"
+        )
 
 
 class Stopped(TrainingError):

@@ -62,7 +62,8 @@ class Recipe:
             (``global``).
         drop_path: stochastic depth of the student.
         precision: ``32-true`` or ``bf16-mixed``.
-        accumulate: parts in which a batch is processed.
+        accumulate: parts in which a batch is processed; contrasts, batch statistics, Sinkhorn and
+            means over varying numbers of patches see one part at a time.
         crop_pct: centre crop at evaluation, kept with the checkpoint; None leaves it to the size.
         seed: of weights, order, views and masks.
         workers: loader processes.

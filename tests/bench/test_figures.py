@@ -16,13 +16,16 @@ from safetensors.torch import load_file
 
 from bench import cli
 from bench.checkpoint import load_model
+from bench.checkpoints.native import write_checkpoint
 from bench.errors import DataError, SpecError, SSLBenchError, StoreError
 from bench.figure import Photos, draw, publish
 from bench.figures._slots_page import borders, square
 from bench.figures.similarity import Similarity, token_similarity
 from bench.figures.slots import Slots
+from bench.network import seeded_network
 from bench.page import distinct_colours
 from bench.photos import sort_out
+from bench.transforms import InputSpec
 from tests.bench.prototyped import write_prototyped
 
 RANDOM = "random:vit_mini_patch4_32"
@@ -45,6 +48,22 @@ def folder(tmp_path: Path) -> Path:
             place / ("deep" if i % 2 else "") / f"{i}.{'jpg' if i else 'png'}"
         )
     return place
+
+
+def test_without_images_it_looks_at_those_of_the_training_data(
+    mini: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    arch = "vit_mini_patch4_32"
+    card = {
+        "arch": arch,
+        "input": InputSpec(32).to_json(),
+        "pretrain": {"dataset": "mini_scenes[n=50,seed=0]"},
+    }
+    write_checkpoint(tmp_path / "run" / "checkpoint", seeded_network(arch, 0), None, card)
+    own = draw("similarity", [str(tmp_path / "run")], tmp_path / "own", data=mini)
+    named = draw("similarity", [str(tmp_path / "run"), "mini_scenes"], tmp_path / "b", data=mini)
+    assert own[-1].suffix == ".csv"
+    assert own[-1].read_bytes() == named[-1].read_bytes()
 
 
 def photos_of(*things: str, data: Path | None = None) -> Photos:

@@ -192,6 +192,24 @@ def test_the_extra_block_sees_visible_tokens_and_the_class_token() -> None:
     )
 
 
+@pytest.mark.parametrize("after_norm", [True, False])
+def test_the_extra_block_reads_normed_features_or_is_normed_itself(after_norm: bool) -> None:
+    asl = method(aee_after_norm=after_norm)
+    images = batch_for(asl).images[0]
+    keep, _ = uniform_keep(4, 16, 0.75, CPU)
+    both = asl.features(images, keep)
+    ori, norm = asl.encoder(images, keep=keep), asl.encoder.vit.norm
+    torch.testing.assert_close(both.patches[:4], ori.patches)
+    assert asl.block is not None
+    inside: list[Tensor] = []
+    asl.encoder.vit.norm.register_forward_hook(lambda _, x, __: inside.append(x[0]))
+    asl.encoder(images, keep=keep)
+    plain = inside[0]  # (4, 1 + k, d) before the final norm
+    expected = asl.block(norm(plain)) if after_norm else norm(asl.block(plain))
+    torch.testing.assert_close(both.cls[4:], expected[:, 0])
+    torch.testing.assert_close(both.patches[4:], expected[:, 1:])
+
+
 def test_dropout_gives_two_features_of_the_same_visible_patches() -> None:
     asl = method(branch="dle")
     seen: list[Any] = []

@@ -426,6 +426,7 @@ def test_the_paper_s_recipes() -> None:
     assert (small.teacher_temp_epochs, base.teacher_temp_epochs) == (30.0, 50.0)
     assert (small.teacher_temp, small.teacher_temp_start) == (0.07, 0.04)
     assert (small.patch_temp, small.patch_temp_start) == (0.07, 0.04)
+    assert (coco.teacher_temp, coco.patch_temp) == (0.04, 0.04)
     assert (small.global_area, small.local_area) == ((0.25, 1.0), (0.05, 0.25))
     assert (base.global_area, base.local_area) == ((0.32, 1.0), (0.05, 0.32))
     assert (two_crop.global_area, two_crop.local_crops) == ((0.14, 1.0), 0)

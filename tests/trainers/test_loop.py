@@ -280,3 +280,12 @@ def test_a_wrong_word_is_answered_with_the_nearest(
 def test_a_batch_larger_than_the_data_says_what_fits(mini: Path, tmp_path: Path) -> None:
     with pytest.raises(DataError, match=r"has 48 training images.*batch_size=32"):
         train("mae@mini_objects[n=48,seed=0]", tmp_path / "run", data=mini)
+
+
+def test_a_launcher_with_several_processes_is_refused(
+    mini: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("WORLD_SIZE", "2")
+    with pytest.raises(TrainingError, match="one of 2 processes"):
+        train(spec_of("mae"), tmp_path / "run", data=mini)
+    assert not (tmp_path / "run").exists()

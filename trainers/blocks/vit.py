@@ -13,7 +13,7 @@ from bench.positions import interpolate_positions
 
 @dataclass
 class TokenOutput:
-    """Tokens after the final norm: class (b, d), and patches (b, n, d) in raster order."""
+    """Tokens of the last block: class (b, d), and patches (b, n, d) in raster order."""
 
     cls: Tensor
     patches: Tensor
@@ -69,8 +69,9 @@ class TokenViT(nn.Module):
         mask: Tensor | None = None,
         keep: Tensor | None = None,
         dropout: float = 0.0,
+        norm: bool = True,
     ) -> TokenOutput:
-        """Tokens after the final norm.
+        """Tokens after the last block.
 
         Args:
             images: (b, 3, s, s) with s a multiple of the patch size.
@@ -79,6 +80,7 @@ class TokenViT(nn.Module):
                 added).
             dropout: probability with which each feature of the patch embedding is dropped, before
                 positions are added.
+            norm: whether they go through the final norm.
 
         Raises:
             SpecError: the patch size does not divide the images.
@@ -106,7 +108,8 @@ class TokenViT(nn.Module):
         if keep is not None:
             x = x.gather(1, keep[..., None].expand(-1, -1, x.shape[-1]))
         cls = (vit.cls_token + positions[:, :1]).expand(len(x), -1, -1)
-        x = vit.norm(vit.blocks(vit.norm_pre(vit.pos_drop(torch.cat((cls, x), 1)))))
+        x = vit.blocks(vit.norm_pre(vit.pos_drop(torch.cat((cls, x), 1))))
+        x = vit.norm(x) if norm else x
         return TokenOutput(x[:, 0], x[:, 1:])
 
 

@@ -30,6 +30,8 @@ class ASLRecipe(MAERecipe):
     Attributes:
         branch: how the second features come about: one more block after the encoder (``aee``), or a
             second pass, with dropout in the patch embeddings of both (``dle``).
+        aee_after_norm: whether that block reads the features behind the encoder's final norm, or
+            the ones before it and is normed itself (silent in the paper).
         dle_p: probability of that dropout (not in the paper: SimCSE's).
         align_weight: of the agreement; 0 turns it off and keeps both branches (Table 7, b and d).
         align: distance of two predictions, ``l1`` or ``cosine``.
@@ -39,6 +41,7 @@ class ASLRecipe(MAERecipe):
     """
 
     branch: Literal["aee", "dle"] = "aee"
+    aee_after_norm: bool = True
     dle_p: float = 0.1
     align_weight: float = 1.0
     align: Distance = "l1"
@@ -123,9 +126,13 @@ class ASL(Method):
             return self.encoder(
                 images.repeat(2, 1, 1, 1), keep=keep.repeat(2, 1), dropout=self.r.dle_p
             )
-        ori = self.encoder(images, keep=keep)
-        aug = self.block(torch.cat((ori.cls[:, None], ori.patches), 1))
-        return TokenOutput(torch.cat((ori.cls, aug[:, 0])), torch.cat((ori.patches, aug[:, 1:])))
+        plain = self.encoder(images, keep=keep, norm=False)
+        before = torch.cat((plain.cls[:, None], plain.patches), 1)  # (b, 1 + k, d)
+        norm = self.encoder.vit.norm
+        ori = norm(before)
+        aug = self.block(ori) if self.r.aee_after_norm else norm(self.block(before))
+        both = torch.cat((ori, aug))
+        return TokenOutput(both[:, 0], both[:, 1:])
 
     def backbone(self) -> VisionTransformer:
         return self.encoder.vit
