@@ -126,7 +126,7 @@ def task_data(request: Request, seed: int, settings: Settings, cache: FeatureCac
         data_root=settings.data,
         cache=cache,
         seed=seed,
-        device=settings.device or best_device(),
+        device=best_device(settings.device),
         batch_size=settings.batch_size,
         workers=settings.workers,
         precision=settings.precision,
@@ -238,9 +238,15 @@ def score_backbone(
     return scores
 
 
-def best_device() -> str:
-    """``cuda`` where there is one, else ``cpu``."""
-    return "cuda" if torch.cuda.is_available() else "cpu"
+def best_device(asked: str = "") -> str:
+    """``asked``, else ``cuda`` where there is one, else ``cpu``.
+
+    Raises:
+        SpecError: ``cuda`` is asked for and there is none.
+    """
+    if asked.startswith("cuda") and not torch.cuda.is_available():
+        raise SpecError(f"--device {asked}: this machine has no such device that works, use cpu")
+    return asked or ("cuda" if torch.cuda.is_available() else "cpu")
 
 
 def peak_memory(device: str) -> int:

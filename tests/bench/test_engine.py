@@ -16,7 +16,7 @@ import torch
 from bench import plan
 from bench.checkpoint import load_model
 from bench.checkpoints.native import write_checkpoint
-from bench.engine import Settings, evaluate, score_backbone
+from bench.engine import Settings, best_device, evaluate, score_backbone
 from bench.errors import SpecError
 from bench.network import seeded_network
 from bench.spec import parse_dataset
@@ -232,3 +232,10 @@ def test_bad_settings_are_refused() -> None:
     for wrong in ({"precision": "fp8"}, {"batch_size": 0}, {"workers": -1}, {"device": "tpu"}):
         with pytest.raises(SpecError, match=next(iter(wrong)).replace("_", ".")):
             Settings(**wrong)
+
+
+def test_a_device_that_is_not_there_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    assert [best_device(asked) for asked in ("", "cpu")] == ["cpu", "cpu"]
+    with pytest.raises(SpecError, match="--device cuda"):
+        best_device("cuda")
