@@ -20,7 +20,7 @@ class Options:
     """One entry of the registry in detail.
 
     Attributes:
-        about: docstring of its class.
+        about: docstring of its class, without what it says of attributes.
         defaults: option -> default as it is written in a spec, in the order of declaration.
         texts: option -> what it means, where the class says so under "Attributes".
         presets: preset -> the options that it sets, as they are written in a spec.
@@ -46,6 +46,7 @@ class Options:
         return "\n".join(lines).replace("``", "`")
 
 
+_ATTRIBUTES = re.compile(r"\nAttributes:\n(    .*\n?|\n)*")
 _INDENT: Any = {"initial_indent": "      ", "subsequent_indent": "      "}
 
 
@@ -58,7 +59,7 @@ def options_of(kind: str, name: str) -> Options:
     fields = [field for field in dataclasses.fields(settings) if field.init]
     presets: Mapping[str, Mapping[str, Any]] = getattr(cls, "presets", {})
     return Options(
-        about=inspect.getdoc(cls) or "",
+        about=_ATTRIBUTES.sub("", inspect.getdoc(cls) or "").rstrip(),  # told with the options
         defaults={field.name: _default(field) for field in fields},
         texts=_texts(settings),
         presets={

@@ -68,7 +68,7 @@ class Found:
 
 @dataclass(frozen=True, kw_only=True)
 class Slots(Figure):
-    """After Figure 1 of "An Image Is Worth K Slots", for any model with the recipe `proto`.
+    """After Figure 1 of "An Image Is Worth K Slots", for any model with prototypes of patches.
 
     Above are images and their assignment maps: each patch has the colour of the prototype with the
     largest score, the same in all images. Below is a column for each of the most used prototypes,

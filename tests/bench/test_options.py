@@ -45,3 +45,9 @@ def test_the_listing_can_be_read() -> None:
 def test_what_has_no_options_says_so() -> None:
     with pytest.raises(SpecError, match="a dataset has no options to list"):
         options_of("dataset", "coco")
+
+
+def test_what_an_option_means_is_said_once() -> None:
+    shown = options_of("figure", "slots").text()
+    assert shown.count("images in a column") == 1
+    assert "Attributes" not in shown
