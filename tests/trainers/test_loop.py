@@ -26,6 +26,8 @@ HEADS = {
     "mae": "decoder_dim=16&decoder_depth=1&decoder_heads=2",
     "dino": "head_hidden=32&head_dim=16&out_dim=64&local_crops=2",
     "slotmim": "head_hidden=32&head_dim=16&prototypes=16",
+    "sove": "head_hidden=32&head_dim=16&local_crops=2&bank=40&patch_bank=40&anchors=8"
+    "&patch_anchors=8&judges=3",
 }
 
 
@@ -48,7 +50,7 @@ def whole(mini: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Pat
     return {name: train(spec_of(name), root / name, data=mini) for name in HEADS}
 
 
-@pytest.mark.parametrize("method", ["mae", "dino", "slotmim"])
+@pytest.mark.parametrize("method", HEADS)
 def test_a_killed_and_resumed_run_gives_the_same_bytes(
     method: str, whole: dict[str, Path], mini: Path, tmp_path: Path
 ) -> None:
