@@ -172,6 +172,8 @@ def _fill(
         store.write(result, outcome)
         report.ran.append(result)
         say(f"{cell}: {_shown(result)} in {cost['seconds']:.1f} s")
+        for text in result.warnings:
+            say(f"  warning: {text}")
     except SSLBenchError as error:
         report.failed[cell] = str(error)
         say(f"failed {cell}: {error}")

@@ -8,7 +8,7 @@ from bench.errors import StoreError, nearest
 from bench.records import Metric, Result
 from bench.stats import intervals_overlap
 from bench.store import Store
-from leaderboards.cells import MINI_NOTE, selected_on_test
+from leaderboards.cells import MINI_NOTE, pretraining, selected_on_test
 from leaderboards.columns import Column, column_key, columns_of
 from leaderboards.models import models_of
 from leaderboards.selection import select
@@ -99,6 +99,16 @@ class Board:
                 "†: something was chosen on the split that is reported; "
                 "not comparable with scores chosen on held-out training data."
             )
+        collapsed = {
+            row.name: str(why)
+            for row in self.rows
+            for cell in row.cells
+            if cell is not None
+            for result in cell.results
+            if (why := pretraining(result).get("collapsed"))
+        }
+        for name, why in collapsed.items():
+            notes.append(f"{name} collapsed in pre-training: {why}.")
         if self.problems:
             more = f" (and {len(self.problems) - 1} more)" if len(self.problems) > 1 else ""
             notes.append(f"Left out, not readable: {self.problems[0]}{more}")

@@ -18,14 +18,16 @@ class Reporter:
     """Writes the metrics file and drives the progress line; only the first process does either.
 
     Attributes:
-        collapsed: what the last report showed of a collapse, in words; empty for a healthy run.
+        collapsed: what shows of a collapse, in words: of one that was told and not recovered from,
+            or in the last report; empty for a healthy run.
     """
 
     def __init__(self, folder: RunFolder, plan: Plan, label: str, step: int) -> None:
         self.folder, self.plan, self.label, self.step = folder, plan, label, step
         self.since = time.monotonic()
         self.collapsed = ""
-        self._streak = 0  # reports in a row that showed a collapse
+        self._told = False
+        self._streak = 0  # reports in a row that speak against what was told last
 
     def __enter__(self) -> "Reporter":
         self.progress = Progress(self.label, self.plan.steps, done=self.step)
@@ -52,16 +54,18 @@ class Reporter:
 
     def watch(self, step: int, values: Mapping[str, float]) -> None:
         """Say once when a run has collapsed, and once when it has recovered."""
-        self.collapsed = collapse(values)
-        told = self._streak >= PATIENCE
-        self._streak = self._streak + 1 if self.collapsed else 0
+        found = collapse(values)
+        self._streak = self._streak + 1 if bool(found) != self._told else 0
         if self._streak == PATIENCE:
+            self._told, self._streak = not self._told, 0
             say(
-                f"warning: collapsed at step {step}: {self.collapsed}; a lower teacher_temp or lr, "
-                "or a longer warm-up, may prevent it"
+                f"warning: collapsed at step {step}: {found}; a lower lr or teacher_temp, a longer "
+                "warm-up, or the recipe's own centring and momentum may prevent it"
+                if found
+                else f"recovered from the collapse by step {step}"
             )
-        elif told and not self.collapsed:
-            say(f"recovered from the collapse by step {step}")
+        if found or not self._told:
+            self.collapsed = found
 
     def log(self, step: int, values: Mapping[str, float]) -> None:
         """Append a record to the metrics file."""

@@ -36,8 +36,9 @@ class NativeFamily(Family):
     """Run folders of this project; the tensors must match the hash in `checkpoint.json`."""
 
     def claims(self, source: str) -> bool:
-        """Whether a `checkpoint.json` lies in the folder or in its `checkpoint/`."""
-        return _folder(Path(source.partition("?")[0]).expanduser()) is not None
+        """Whether it is a folder with a `checkpoint.json`, or of a run that has none yet."""
+        path = Path(source.partition("?")[0]).expanduser()
+        return _folder(path) is not None or (path / "metrics.jsonl").is_file()
 
     def example(self, folder: Path) -> str:
         """A checkpoint of the demo's architecture with random weights."""
@@ -55,7 +56,7 @@ class NativeFamily(Family):
         if folder is None:
             raise CheckpointError(
                 f"{path} has no {CARD} and no checkpoint/{CARD}: give a run folder of "
-                "`sslbench train`, once it has written its checkpoint"
+                "`sslbench train`, once its last step is done and its checkpoint written"
             )
         card = read_card(folder)
         vit = empty_network(card["arch"], **card.get("arch_kwargs", {}))

@@ -492,3 +492,9 @@ def test_a_failed_write_keeps_the_old_checkpoint(run, state, monkeypatch):
         write_checkpoint(run / "checkpoint", seeded_network(ARCH, 8), None, META)
     assert load_model(str(run)).record.weights == weights_digest(state)
     assert sorted(os.listdir(run)) == ["checkpoint"]
+
+
+def test_a_run_without_its_checkpoint_yet_says_what_is_missing(tmp_path: Path) -> None:
+    (tmp_path / "metrics.jsonl").touch()
+    with pytest.raises(CheckpointError, match="once its last step is done"):
+        load_model(str(tmp_path))

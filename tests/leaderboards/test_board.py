@@ -188,6 +188,17 @@ def test_without_such_a_choice_there_is_no_dagger(store_of: Fill, result: Make) 
     assert not any("†" in render(shown, format) for format in FORMATS)
 
 
+@pytest.mark.parametrize("format", ["text", "md", "html", "latex"])
+def test_a_collapse_in_pre_training_stands_below_the_table(
+    store_of: Fill, result: Make, format: str
+) -> None:
+    pretrain = {"collapsed": "one prototype takes all images"}
+    shown = board(store_of(result("bad", 0.5, pretrain=pretrain), result("fine", 0.4)))
+    assert "bad collapsed in pre-training: one prototype takes all images." in shown.notes("*")
+    assert "collapsed in pre-training" in render(shown, format)
+    assert not any("fine collapsed" in note for note in shown.notes("*"))
+
+
 def test_the_mini_benchmark_is_named_as_such(store_of: Fill, result: Make) -> None:
     shown = board(store_of(result("a", 0.5, spec="knn@mini_objects")))
     for format in ("text", "md", "latex", "html"):

@@ -31,11 +31,19 @@ def test_a_collapse_is_told_once_and_so_is_the_recovery(
 ) -> None:
     monkeypatch.setenv("SSLBENCH_PROGRESS", "plain")
     assert told([0.5, *[0.001] * (PATIENCE - 1), 0.5], tmp_path, capsys) == []
-    lines = told([0.001] * (PATIENCE + 3) + [0.5, 0.5], tmp_path, capsys)
+    bad, good = [0.001] * PATIENCE, [0.5] * PATIENCE
+    lines = told([*bad, 0.001, 0.5, 0.001, *good, 0.5], tmp_path, capsys)
     assert len(lines) == 2
     assert f"collapsed at step {PATIENCE - 1}" in lines[0]
     assert "feature_std 0.001 of 1" in lines[0]
     assert "recovered" in lines[1]
+
+
+def test_one_good_report_is_no_recovery(tmp_path: Path) -> None:
+    report = Reporter(RunFolder(tmp_path), Plan.of(Recipe(batch_size=2), 20), "train", 0)
+    for step, value in enumerate([*[0.001] * PATIENCE, 0.5]):
+        report.watch(step, {"loss": 1.0, "feature_std": value})
+    assert "feature_std 0.001" in report.collapsed
 
 
 @pytest.mark.parametrize(("spread", "collapsed"), [(0.0, True), (0.5, False)])
