@@ -44,7 +44,8 @@ class Recipe:
     """Optimisation settings shared by all methods; a method adds its own switches in a subclass.
 
     Attributes:
-        arch: backbone, such as ``vit_small_patch16_224`` or ``swin_tiny_patch4_window14_224``.
+        arch: backbone, such as ``vit_small_patch16_224``; DINO, iBOT, SOVE and MaSSL also take
+            ``swin_tiny_patch4_window14_224``.
         epochs: passes over the training images; a fraction is allowed.
         batch_size: images an optimiser step sees, over all devices and accumulated parts.
         lr: base learning rate, for 256 images.

@@ -16,7 +16,7 @@ from trainers.blocks.masks import uniform_keep
 from trainers.blocks.views import Batch, ViewSpec
 from trainers.blocks.vit import TokenOutput, init_linear
 from trainers.method import Method
-from trainers.methods.mae import MAERecipe, autoencoder
+from trainers.methods.mae import MAE, MAERecipe, autoencoder
 from trainers.recipe import Plan
 
 Distance = Literal["l1", "cosine"]
@@ -63,17 +63,7 @@ class ASL(Method):
         "coco": {"epochs": 800.0},
         "in100_coco": {"epochs": 800.0},
         "in100_coco_long": {"epochs": 4000.0},
-        "imagenet": {"epochs": 1600.0},
-        "cifar": {"arch": "vit_small_patch4_32", "epochs": 1600.0},
-        "small": {
-            "batch_size": 128,
-            "lr": 1e-3,
-            "lr_rule": "sqrt",
-            "warmup_epochs": 5.0,
-            "decoder_dim": 64,
-            "decoder_depth": 2,
-            "decoder_heads": 4,
-        },
+        **{name: MAE.presets[name] for name in ("imagenet", "cifar", "small")},
     }
 
     def __init__(self, plan: Plan) -> None:
