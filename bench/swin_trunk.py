@@ -7,6 +7,7 @@ import torch
 from timm.models.swin_transformer import SwinTransformer
 from torch import Tensor
 
+from bench.errors import SpecError
 from bench.recipes import taps_of
 from bench.swin import block_outputs, blocks_of, embed, stride_of
 from bench.tokens import Tap
@@ -64,7 +65,7 @@ class SwinTrunk(Trunk):
         return self._norm(_average(x), index)
 
     def attention(self, walk: Walk) -> dict[str, Tensor]:
-        raise NotImplementedError("a Swin refuses the recipes that read attention")
+        raise SpecError(self.refusal("attn_cls"))
 
     def refusal(self, recipe: str) -> str:
         if recipe in ("key_last", "attn_cls"):

@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any, Literal
 
 import torch
 from torch import Tensor, nn
@@ -17,6 +17,21 @@ from trainers.blocks.schedules import linear_warmup
 from trainers.blocks.views import Batch, MaskSampler, ViewSpec
 from trainers.blocks.vit import TokenOutput
 from trainers.recipe import Plan, Recipe
+
+# What the ``small`` presets of methods with local crops have in common.
+SMALL: dict[str, Any] = {
+    "batch_size": 128,
+    "head_hidden": 256,
+    "head_dim": 64,
+    "local_crops": 4,
+    "teacher_temp": 0.04,
+    "momentum": 0.99,  # short runs: a teacher that follows within a hundred steps
+    "warmup_epochs": 2.0,
+    "drop_path": 0.0,
+    "blur_sigma": 0.5,
+}
+# Without local crops, as SOVE's Table 7 compares methods.
+TWO_CROP: dict[str, Any] = {"epochs": 300.0, "local_crops": 0, "global_area": (0.14, 1.0)}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -218,6 +233,14 @@ def teacher_temp(plan: Plan, step: int) -> float:
     assert isinstance(r, DistillationRecipe)
     epoch = int(plan.epoch(step))
     return linear_warmup(epoch, r.teacher_temp_start, r.teacher_temp, r.teacher_temp_epochs)
+
+
+def teacher_temp_by_step(plan: Plan, step: int) -> float:
+    """Teacher temperature of a step; it changes with every step, as in MaSSL's code."""
+    r = plan.recipe
+    assert isinstance(r, DistillationRecipe)
+    steps = plan.at_epoch(r.teacher_temp_epochs)
+    return linear_warmup(step, r.teacher_temp_start, r.teacher_temp, steps)
 
 
 def frozen_until(plan: Plan, step: int, epochs: float, module: nn.Module) -> list[nn.Parameter]:

@@ -17,6 +17,7 @@ from tests.trainers.tiny import batch_for, drift, float64, mlp64, tiny_method
 from trainers.blocks.judges import draw_anchors, draw_patches
 from trainers.blocks.masks import BlockwiseMask, RandomMask
 from trainers.blocks.views import Batch
+from trainers.distillation import teacher_temp_by_step
 from trainers.loop import count_flops
 from trainers.methods.massl import MaSSL
 from trainers.methods.sove import SOVE
@@ -273,7 +274,9 @@ def test_an_accumulated_step_equals_that_of_the_whole_batch() -> None:
 def test_the_teacher_temperature_rises_by_steps() -> None:
     sove = method(teacher_temp_epochs=4.0)  # 16 steps an epoch
     expected = np.concatenate((np.linspace(0.04, 0.07, 64), np.full(96, 0.07)))
-    np.testing.assert_allclose([sove.teacher_temp(step) for step in range(160)], expected)
+    np.testing.assert_allclose(
+        [teacher_temp_by_step(sove.plan, step) for step in range(160)], expected
+    )
 
 
 def test_the_canaries_tell_use_from_collapse() -> None:

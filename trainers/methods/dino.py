@@ -12,6 +12,8 @@ from trainers.blocks.targets import Centre
 from trainers.blocks.teacher import MomentumTeacher
 from trainers.blocks.views import Batch, ViewSpec
 from trainers.distillation import (
+    SMALL,
+    TWO_CROP,
     PrototypeHeadRecipe,
     class_scores,
     cross_view_ce,
@@ -58,7 +60,7 @@ class DINO(Method):
     recipe = DINORecipe
     presets = {
         "vit_base": VIT_BASE,
-        "two_crop": {"epochs": 300.0, "local_crops": 0, "global_area": (0.14, 1.0)},
+        "two_crop": TWO_CROP,
         # On scenes SlotMIM's authors changed the teacher's temperature until the loss went down.
         "coco_plus": VIT_BASE | {"epochs": 800.0, "teacher_temp": 0.04},
         "cifar": {
@@ -70,18 +72,10 @@ class DINO(Method):
             "blur_sigma": 0.5,
         },
         "small": {
-            "batch_size": 128,
+            **SMALL,
             "out_dim": 1024,
-            "head_hidden": 256,
-            "head_dim": 64,
-            "local_crops": 4,
-            "teacher_temp": 0.04,
-            "momentum": 0.99,  # short runs: a teacher that follows within a hundred steps
-            "warmup_epochs": 2.0,
             "clip": 3.0,
             "norm_last_layer": True,
-            "drop_path": 0.0,
-            "blur_sigma": 0.5,
         },
     }
     eval_branch = "teacher"

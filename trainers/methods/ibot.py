@@ -16,6 +16,8 @@ from trainers.blocks.teacher import MomentumTeacher
 from trainers.blocks.views import Batch, ViewSpec
 from trainers.blocks.vit import TokenOutput
 from trainers.distillation import (
+    SMALL,
+    TWO_CROP,
     MaskedRecipe,
     PrototypeHeadRecipe,
     check_masked,
@@ -80,23 +82,15 @@ class iBOT(Method):
             "batch_size": 1040,
             "mim_start_epoch": 50.0,
         },
-        "two_crop": {"epochs": 300.0, "local_crops": 0, "global_area": (0.14, 1.0)},
+        "two_crop": TWO_CROP,
         # On scenes SlotMIM's authors tuned the teacher's temperature "if necessary for
         # convergence"; they give no value, and .04 is where its warm-up starts.
         "coco_plus": VIT_BASE | {"epochs": 800.0, "teacher_temp": 0.04, "patch_temp": 0.04},
         "small": {
-            "batch_size": 128,
+            **SMALL,
             "out_dim": 1024,
-            "head_hidden": 256,
-            "head_dim": 64,
-            "local_crops": 4,
-            "teacher_temp": 0.04,
             "patch_temp": 0.04,
-            "momentum": 0.99,  # short runs: a teacher that follows within a hundred steps
-            "warmup_epochs": 2.0,
             "norm_last_layer": True,
-            "drop_path": 0.0,
-            "blur_sigma": 0.5,
         },
     }
     eval_branch = "teacher"

@@ -13,10 +13,16 @@ from trainers.blocks.canaries import feature_std, prototype_entropy
 from trainers.blocks.encoder import encoder_of
 from trainers.blocks.heads import mlp_head
 from trainers.blocks.judges import cosines, cross_view_votes, draw_anchors, embed
-from trainers.blocks.schedules import cosine, linear_warmup
+from trainers.blocks.schedules import cosine
 from trainers.blocks.teacher import MomentumTeacher
 from trainers.blocks.views import Batch, ViewSpec
-from trainers.distillation import MultiCropRecipe, multi_crop, tokens_by_view
+from trainers.distillation import (
+    SMALL,
+    MultiCropRecipe,
+    multi_crop,
+    teacher_temp_by_step,
+    tokens_by_view,
+)
 from trainers.method import Method
 from trainers.recipe import Plan
 
@@ -67,17 +73,9 @@ class MaSSL(Method):
             "teacher_temp_epochs": 50.0,
         },
         "small": {
-            "batch_size": 128,
+            **SMALL,
             "bank": 2048,
             "block": 256,
-            "head_hidden": 256,
-            "head_dim": 64,
-            "local_crops": 4,
-            "teacher_temp": 0.04,
-            "momentum": 0.99,  # short runs: a teacher that follows within a hundred steps
-            "warmup_epochs": 2.0,
-            "drop_path": 0.0,
-            "blur_sigma": 0.5,
         },
     }
     eval_branch = "teacher"
@@ -108,12 +106,7 @@ class MaSSL(Method):
             seen = tokens_by_view(self.teacher.model["encoder"], batch.images[:2])
             teacher = embed(self.teacher.model["head"], [view.cls for view in seen])
             self.bank.observe(teacher[1])
-            temp = linear_warmup(
-                step,
-                r.teacher_temp_start,
-                r.teacher_temp,
-                self.plan.at_epoch(r.teacher_temp_epochs),
-            )
+            temp = teacher_temp_by_step(self.plan, step)
         views = tokens_by_view(self.student["encoder"], batch.images)
         student = embed(self.student["head"], [view.cls for view in views])
         # Drawn from the step alone: all processes, and all parts of a batch, see the same blocks.

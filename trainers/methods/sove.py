@@ -26,15 +26,18 @@ from trainers.blocks.judges import (
 )
 from trainers.blocks.losses import mean_by_image
 from trainers.blocks.masks import mask_sampler
-from trainers.blocks.schedules import cosine, linear_warmup
+from trainers.blocks.schedules import cosine
 from trainers.blocks.teacher import MomentumTeacher
 from trainers.blocks.views import Batch, ViewSpec
 from trainers.blocks.vit import TokenOutput
 from trainers.distillation import (
+    SMALL,
+    TWO_CROP,
     MaskedRecipe,
     check_masked,
     multi_crop,
     student_masks,
+    teacher_temp_by_step,
     tokens_by_view,
 )
 from trainers.method import Method
@@ -119,10 +122,10 @@ class SOVE(Method):
             "epochs": 300.0,
             "mim_start_epoch": 50.0,
         },
-        "two_crop": {"epochs": 300.0, "local_crops": 0, "global_area": (0.14, 1.0)},
+        "two_crop": TWO_CROP,
         "random_mask": {"mask": "random", "mask_ratios": (0.7,), "mask_spreads": (0.0,)},
         "small": {
-            "batch_size": 128,
+            **SMALL,
             "precision": "32-true",
             "bank": 2048,
             "patch_bank": 2048,
@@ -131,14 +134,6 @@ class SOVE(Method):
             "judges": 5,
             "tasks": 1,
             "patch_tasks": 1,
-            "head_hidden": 256,
-            "head_dim": 64,
-            "local_crops": 4,
-            "teacher_temp": 0.04,
-            "momentum": 0.99,  # short runs: a teacher that follows within a hundred steps
-            "warmup_epochs": 2.0,
-            "drop_path": 0.0,
-            "blur_sigma": 0.5,
         },
     }
     eval_branch = "teacher"
@@ -203,7 +198,9 @@ class SOVE(Method):
         queries = embed(self.student["head"], [self.whole(view) for view in student])
         losses, entropies = [], []
         for concepts in self.concepts(step, patches=False):
-            targets = [concepts.probabilities(key, self.teacher_temp(step)) for key in keys]
+            targets = [
+                concepts.probabilities(key, teacher_temp_by_step(self.plan, step)) for key in keys
+            ]
             votes = partial(concepts.log_probabilities, temp=self.r.student_temp)
             losses.append(cross_view_votes(queries, targets, votes, concepts.count))
             entropies.append(prototype_entropy(torch.cat(targets)))
@@ -231,7 +228,7 @@ class SOVE(Method):
         (queries,) = embed(self.student["head"], [tokens])
         losses, entropies = [], []
         for concepts in self.concepts(step, patches=True):
-            targets = concepts.probabilities(keys, self.teacher_temp(step))  # (m, K)
+            targets = concepts.probabilities(keys, teacher_temp_by_step(self.plan, step))  # (m, K)
             votes = partial(concepts.log_probabilities, temp=self.r.student_temp)
             (error,) = vote_ce(queries, targets[None], votes, concepts.count)
             losses.append(mean_by_image(error, image, len(mask)))
@@ -260,12 +257,6 @@ class SOVE(Method):
             self.teacher.model["head"], [view.patches[torch.arange(len(index)), places]]
         )
         self.patch_bank.observe(rows)
-
-    def teacher_temp(self, step: int) -> float:
-        """Teacher temperature, which rises by steps."""
-        r = self.r
-        steps = self.plan.at_epoch(r.teacher_temp_epochs)
-        return linear_warmup(step, r.teacher_temp_start, r.teacher_temp, steps)
 
     def after_step(self, step: int) -> None:
         if self.r.cls_weight:
