@@ -18,7 +18,7 @@ from PIL import Image
 from torch import Tensor
 from torch.utils.flop_counter import FlopCounterMode
 
-from bench import dist, provenance, registry
+from bench import dist, registry
 from bench.checkpoints.native import write_checkpoint
 from bench.dataset import Split, open_split
 from bench.errors import DataError, SpecError, TrainingError, nearest
@@ -30,9 +30,9 @@ from trainers.blocks.views import Batch, collate, effective_epoch_factor
 from trainers.data import COLOUR, make_loader, step_seed
 from trainers.method import Method
 from trainers.optim import clip_gradients, make_optimizer, set_schedule
-from trainers.recipe import NEUTRAL, Plan, Recipe
+from trainers.recipe import Plan, Recipe
 from trainers.report import Reporter
-from trainers.state import RunFolder
+from trainers.state import RunFolder, open_run
 
 
 def train(
@@ -201,52 +201,6 @@ def lay_out(recipe: Recipe, split: Split) -> Plan:
             f"{recipe.batch_size}: set batch_size={largest} or less"
         )
     return Plan.of(recipe, len(split))
-
-
-def open_run(
-    out: Path, spec: Spec, plan: Plan, split: Split, resume: bool
-) -> tuple[RunFolder, dict[str, Any], dict[str, Any]]:
-    """The run folder, its configuration, and the saved state to go on from, empty for none."""
-    folder = RunFolder(out)
-    config = {
-        "schema": 1,
-        "method": spec.name,
-        "recipe": asdict(plan.recipe),
-        "dataset": spec.dataset_text,
-        "manifest": split.manifest,
-        "images": len(split),
-        "provenance": provenance.collect(),
-    }
-    old = folder.config()
-    if old is None:
-        return folder, config, {}
-    if not resume:
-        raise TrainingError(
-            f"{out} already holds a run of {old['method']}@{old['dataset']}: pass --resume to "
-            "continue it, or choose another --out"
-        )
-    if changed := changes(old, config):
-        raise TrainingError(
-            f"{out} cannot be resumed with other settings ({'; '.join(changed)}): repeat the "
-            "original command, or choose another --out"
-        )
-    return folder, config, folder.load()
-
-
-def changes(old: Mapping[str, Any], new: Mapping[str, Any]) -> list[str]:
-    """Settings that differ between two configurations, leaving out those that change no result."""
-
-    def flat(config: Mapping[str, Any]) -> dict[str, Any]:
-        values = {key: config[key] for key in ("method", "dataset", "manifest")} | config["recipe"]
-        # Tuples come back from JSON as lists.
-        return {k: list(v) if isinstance(v, tuple) else v for k, v in values.items()}
-
-    before, now = flat(old), flat(new)
-    return [
-        f"{key} was {before.get(key)}, now {now.get(key)}"
-        for key in sorted(before.keys() | now.keys())
-        if before.get(key) != now.get(key) and key not in NEUTRAL
-    ]
 
 
 def prepare(batch: Batch, method: Method, seed: int) -> Batch:

@@ -3,14 +3,19 @@
 import errno
 import json
 from collections.abc import Mapping
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 import torch
 
+from bench import provenance
+from bench.dataset import Split
 from bench.disk import whole_file
 from bench.errors import TrainingError
 from bench.progress import say
+from bench.spec import Spec
+from trainers.recipe import NEUTRAL, Plan
 
 KEPT_STATES = 2
 
@@ -126,3 +131,49 @@ class MetricsLog:
         self._file.close()
         if self._board is not None:
             self._board.close()
+
+
+def open_run(
+    out: Path, spec: Spec, plan: Plan, split: Split, resume: bool
+) -> tuple[RunFolder, dict[str, Any], dict[str, Any]]:
+    """The run folder, its configuration, and the saved state to go on from, empty for none."""
+    folder = RunFolder(out)
+    config = {
+        "schema": 1,
+        "method": spec.name,
+        "recipe": asdict(plan.recipe),
+        "dataset": spec.dataset_text,
+        "manifest": split.manifest,
+        "images": len(split),
+        "provenance": provenance.collect(),
+    }
+    old = folder.config()
+    if old is None:
+        return folder, config, {}
+    if not resume:
+        raise TrainingError(
+            f"{out} already holds a run of {old['method']}@{old['dataset']}: pass --resume to "
+            "continue it, or choose another --out"
+        )
+    if changed := changes(old, config):
+        raise TrainingError(
+            f"{out} cannot be resumed with other settings ({'; '.join(changed)}): repeat the "
+            "original command, or choose another --out"
+        )
+    return folder, config, folder.load()
+
+
+def changes(old: Mapping[str, Any], new: Mapping[str, Any]) -> list[str]:
+    """Settings that differ between two configurations, leaving out those that change no result."""
+
+    def flat(config: Mapping[str, Any]) -> dict[str, Any]:
+        values = {key: config[key] for key in ("method", "dataset", "manifest")} | config["recipe"]
+        # Tuples come back from JSON as lists.
+        return {k: list(v) if isinstance(v, tuple) else v for k, v in values.items()}
+
+    before, now = flat(old), flat(new)
+    return [
+        f"{key} was {before.get(key)}, now {now.get(key)}"
+        for key in sorted(before.keys() | now.keys())
+        if before.get(key) != now.get(key) and key not in NEUTRAL
+    ]
