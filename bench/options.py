@@ -12,7 +12,7 @@ from typing import Any
 
 from bench import registry
 from bench.errors import SpecError
-from bench.spec import to_text
+from bench.values import to_text
 
 
 @dataclass(frozen=True)

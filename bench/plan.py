@@ -12,6 +12,7 @@ from bench.errors import SpecError
 from bench.records import Identity
 from bench.spec import Spec
 from bench.task import Task, TaskData
+from bench.values import non_default
 
 if TYPE_CHECKING:
     from bench.checkpoint import LoadedModel
@@ -56,7 +57,7 @@ def requests(texts: Sequence[str]) -> list[Request]:
 
 def identity(model: "LoadedModel", request: Request, data: TaskData) -> Identity:
     """Identity of the cell; batch size, workers and device are not part of it."""
-    fields = spec.non_default(request.task)
+    fields = non_default(request.task)
     if data.precision != FULL_PRECISION:
         fields["precision"] = data.precision
     if data.skip_bad:

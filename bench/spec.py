@@ -11,23 +11,26 @@ has one canonical text (keys sorted), and `parse(str(spec)) == spec` for every `
 from __future__ import annotations
 
 import dataclasses
-import math
 import re
-import types
-import typing
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, Literal, TypeVar, Union
+from typing import Any, TypeVar
 
 from bench.errors import SpecError, nearest
+from bench.values import (
+    convert,
+    default_of,
+    fields_of,
+    non_default,
+    settable,
+    to_text,
+)
 
 T = TypeVar("T")
 Pairs = tuple[tuple[str, str], ...]
 
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]*")
 _KEY = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
-_TRUE = frozenset({"true", "yes", "on", "1"})
-_FALSE = frozenset({"false", "no", "off", "0"})
 
 
 @dataclass(frozen=True)
@@ -122,16 +125,16 @@ def bind(cls: type[T], options: Mapping[str, str], preset: Mapping[str, Any] | N
     values that the options override. Numbers must be finite. A `ValueError` that the class raises
     while checking its fields becomes a `SpecError`.
     """
-    kinds = _settable(cls)
+    kinds = settable(cls)
     values: dict[str, Any] = {}
     for key, value in {**(preset or {}), **options}.items():
         if key not in kinds:
             raise SpecError(f"{cls.__name__} has no option {key!r}; {nearest(key, kinds)}")
         try:
-            values[key] = _convert(value, kinds[key])
+            values[key] = convert(value, kinds[key])
         except ValueError as error:
             raise SpecError(f"{cls.__name__}: {key}={value}: {error}") from None
-    missing = [f.name for f in _fields(cls) if _default(f) is dataclasses.MISSING]
+    missing = [f.name for f in fields_of(cls) if default_of(f) is dataclasses.MISSING]
     missing = [key for key in missing if key not in values]
     if missing:
         raise SpecError(f"{cls.__name__} needs {', '.join(missing)}; write ?{missing[0]}=VALUE")
@@ -139,24 +142,6 @@ def bind(cls: type[T], options: Mapping[str, str], preset: Mapping[str, Any] | N
         return cls(**values)
     except ValueError as error:
         raise SpecError(f"{cls.__name__}: {error}") from error
-
-
-def non_default(instance: Any) -> dict[str, Any]:
-    """The fields that differ from their defaults, as JSON values: what enters an identity.
-
-    A `float` field that holds `1` counts as `1.0`, so equal protocols have equal JSON; tuples
-    become lists and nested dataclasses their own non-default fields.
-    """
-    kinds = _settable(type(instance))
-    found: dict[str, Any] = {}
-    for field in _fields(type(instance)):
-        value, default = getattr(instance, field.name), _default(field)
-        plain = _plain(_canonical(value, kinds[field.name]), field.name)
-        if default is dataclasses.MISSING or plain != _plain(
-            _canonical(default, kinds[field.name]), field.name
-        ):
-            found[field.name] = plain
-    return found
 
 
 def unbind(instance: Any) -> Pairs:
@@ -244,145 +229,3 @@ def _sorted_pairs(pairs: Pairs, mark: str, what: str) -> Pairs:
                 f"neither {' nor '.join(map(repr, marks))}, and no space at its ends"
             )
     return tuple(sorted(pairs, key=lambda pair: (pair[0].casefold(), pair[0])))
-
-
-# Converting values
-
-
-def _fields(cls: type[Any]) -> list[dataclasses.Field[Any]]:
-    return [field for field in dataclasses.fields(cls) if field.init]
-
-
-def _settable(cls: type[Any]) -> dict[str, Any]:
-    """Field name -> annotation, for every field that the constructor takes."""
-    hints = typing.get_type_hints(cls)
-    return {field.name: hints[field.name] for field in _fields(cls)}
-
-
-def _default(field: dataclasses.Field[Any]) -> Any:
-    if field.default_factory is not dataclasses.MISSING:
-        return field.default_factory()
-    return field.default
-
-
-def _convert(value: Any, kind: Any) -> Any:
-    """The value as the annotation demands; `ValueError` says what was expected."""
-    origin = typing.get_origin(kind)
-    if origin is Literal:
-        return _convert_literal(value, typing.get_args(kind))
-    if origin in (Union, types.UnionType):
-        return _convert_union(value, typing.get_args(kind))
-    if origin is tuple:
-        return _convert_tuple(value, typing.get_args(kind))
-    if kind is bool:
-        return _convert_bool(value)
-    if kind in (int, float):
-        return _convert_number(value, kind)
-    if kind is str and isinstance(value, str):
-        return value
-    raise ValueError(f"expected {_name_of(kind)}, which text in a spec cannot give")
-
-
-def _convert_bool(value: Any) -> bool:
-    word = str(value).casefold()
-    if isinstance(value, (bool, str)) and word in _TRUE | _FALSE:
-        return word in _TRUE
-    raise ValueError("expected true or false")
-
-
-def _convert_number(value: Any, kind: type[int] | type[float]) -> int | float:
-    expected = "a whole number" if kind is int else "a number"
-    if isinstance(value, bool) or not isinstance(value, (int, str, float)):
-        raise ValueError(f"expected {expected}")
-    if kind is int and isinstance(value, float) and not value.is_integer():
-        raise ValueError(f"expected {expected}")
-    try:
-        number = kind(value)
-    except (ValueError, OverflowError):
-        raise ValueError(f"expected {expected}") from None
-    if not math.isfinite(number):
-        raise ValueError("expected a finite number")
-    return number
-
-
-def _convert_literal(value: Any, choices: Sequence[Any]) -> Any:
-    for choice in choices:
-        if type(value) is type(choice) and value == choice:
-            return choice
-    for choice in choices:
-        if isinstance(value, str) and value == to_text(choice):
-            return choice
-    raise ValueError(nearest(str(value), map(to_text, choices)))
-
-
-def _convert_union(value: Any, arms: Sequence[Any]) -> Any:
-    if types.NoneType in arms and (
-        value is None or (isinstance(value, str) and value.casefold() == "none")
-    ):
-        return None
-    reasons = []
-    # str takes any text, so it is the last arm to be asked
-    for arm in sorted((arm for arm in arms if arm is not types.NoneType), key=lambda a: a is str):
-        try:
-            return _convert(value, arm)
-        except ValueError as error:
-            reasons.append(str(error))
-    none = ", or none" if types.NoneType in arms else ""
-    raise ValueError(" or ".join(reasons) + none)
-
-
-def _convert_tuple(value: Any, arms: Sequence[Any]) -> tuple[Any, ...]:
-    if isinstance(value, str):
-        items: Sequence[Any] = value.split(":") if value else ()
-    elif isinstance(value, (list, tuple)):
-        items = value
-    else:
-        raise ValueError("expected items separated by ':'")
-    if len(arms) == 2 and arms[1] is Ellipsis:
-        kinds: Sequence[Any] = [arms[0]] * len(items)
-    elif len(arms) == len(items):
-        kinds = arms
-    else:
-        raise ValueError(f"expected {len(arms)} items separated by ':', found {len(items)}")
-    converted = []
-    for item, kind in zip(items, kinds, strict=True):
-        try:
-            converted.append(_convert(item, kind))
-        except ValueError as error:
-            raise ValueError(f"item {item!r}: {error}; items are separated by ':'") from None
-    return tuple(converted)
-
-
-def _canonical(value: Any, kind: Any) -> Any:
-    """The value in the type its field declares, where that is one a spec can set."""
-    if isinstance(value, str):
-        return value
-    try:
-        return _convert(value, kind)
-    except ValueError:
-        return value
-
-
-def _plain(value: Any, where: str) -> Any:
-    if value is None or isinstance(value, (bool, int, float, str)):
-        return value
-    if isinstance(value, (tuple, list)):
-        return [_plain(item, where) for item in value]
-    if isinstance(value, Mapping):
-        return {str(key): _plain(item, where) for key, item in value.items()}
-    if dataclasses.is_dataclass(value) and not isinstance(value, type):
-        return non_default(value)
-    raise TypeError(f"field {where!r} holds a {type(value).__name__}, which JSON cannot hold")
-
-
-def to_text(value: Any) -> str:
-    """A value as it is written in a spec."""
-    if value is None or isinstance(value, bool):
-        return str(value).lower()
-    if isinstance(value, (list, tuple)):
-        return ":".join(map(to_text, value))
-    return str(value)
-
-
-def _name_of(kind: Any) -> str:
-    return kind.__name__ if isinstance(kind, type) else str(kind)

@@ -6,7 +6,7 @@ from dataclasses import dataclass, fields
 from typing import Any, Literal
 
 from bench.errors import SpecError
-from bench.spec import to_text
+from bench.values import to_text
 from trainers.blocks import schedules
 
 Schedule = Literal["dino", "mae"]

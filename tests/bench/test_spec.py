@@ -13,12 +13,12 @@ from bench.spec import (
     DatasetPart,
     Spec,
     bind,
-    non_default,
     parse,
     parse_dataset,
     parse_list,
     unbind,
 )
+from bench.values import non_default
 
 
 @dataclass(frozen=True)

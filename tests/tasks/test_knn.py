@@ -9,8 +9,9 @@ import torch
 
 from bench.errors import SpecError
 from bench.records import Outcome
-from bench.spec import bind, non_default, parse
+from bench.spec import bind, parse
 from bench.task import warnings_of
+from bench.values import non_default
 from tasks import neighbours
 from tasks.image.knn import Knn, vote
 from tasks.neighbours import nearest

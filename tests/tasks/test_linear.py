@@ -8,8 +8,9 @@ import torch
 
 from bench.errors import DataError, SpecError, TrainingError
 from bench.records import Outcome
-from bench.spec import bind, non_default, parse
+from bench.spec import bind, parse
 from bench.task import warnings_of
+from bench.values import non_default
 from tasks import sweep
 from tasks.feature_batches import CachedBatches, epoch_order, held_out_slice
 from tasks.image.linear import Linear

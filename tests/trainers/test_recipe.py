@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from bench.errors import SpecError
-from bench.spec import to_text
+from bench.values import to_text
 from trainers.distillation import PrototypeHeadRecipe
 from trainers.recipe import Plan, Recipe
 
