@@ -48,6 +48,7 @@ class Task(ABC):
     headline: ClassVar[str]
     needs: ClassVar[tuple[str, ...]] = ("train", "val")
     mini: ClassVar[str] = "mini_objects"  # the part of the mini benchmark it runs on
+    mini_options: ClassVar[str] = ""  # options for the conformance suite: "epochs=1&batch=64"
 
     @abstractmethod
     def run(self, model: LoadedModel, data: TaskData) -> Outcome:
