@@ -25,7 +25,7 @@ from bench.data.mini.plan import Plan
 from bench.data.mini.polygons import polygons
 from bench.data.mini.shapes import shapes
 from bench.data.mini.sheet import contact_sheet
-from bench.data.mini.surface import recoloured, surface
+from bench.data.mini.surface import pieces, recoloured, surface
 from bench.data.mini.write import DATA_SETS, write_mini
 from bench.errors import DataError
 from bench.safe_pickle import load_plain_pickle
@@ -217,7 +217,9 @@ def test_mean_colour_does_not_decide_the_class() -> None:
         rng = np.random.default_rng(1)
         classes = np.arange(len(MATERIALS)).repeat(many)
         steps = np.tile(np.arange(20) - 9.5, (len(classes), 1))
-        crops = surface(classes, part, 32, steps, steps, rng)  # (n, 20, 20, 3)
+        crops = surface(
+            classes, part, 32, steps, steps, pieces(len(classes), rng)
+        )  # (n, 20, 20, 3)
         grey = np.tile([0.5, 0, 0], (len(classes), 1))
         crops = recoloured(crops, np.ones(crops.shape[:3]), grey, rng)
         return crops.mean((1, 2)), classes

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from bench.data.mini.grounds import backgrounds
 from bench.data.mini.materials import RGB_FROM_YUV, Floats, Ints, Part
 from bench.data.mini.shapes import GRID, shapes
-from bench.data.mini.surface import bilinear, recoloured, surface
+from bench.data.mini.surface import JITTER, Jitter, Pieces, bilinear, pieces, recoloured, surface
 
 AREA = (0.36, 0.48)  # share of the image that a single object covers
 
@@ -51,11 +51,14 @@ def draw(
     tile_px: int,
     ground: Floats,
     rng: np.random.Generator,
+    cut: Pieces | None = None,
+    jitter: Jitter = JITTER,
 ) -> Drawn:
     """Render each object into a tile of its own.
 
     ``side_px`` is the image's side (it fixes how much photograph an object shows), ``ground``
     (n, 3) the mean background colour in luma and chroma that each object has to stand out from.
+    Without ``cut`` the pieces of photograph are random.
     """
     left = np.floor(objects.x - tile_px / 2 + 0.5).astype(np.int64)
     top = np.floor(objects.y - tile_px / 2 + 0.5).astype(np.int64)
@@ -63,8 +66,10 @@ def draw(
     dx = left[:, None] + steps - objects.x[:, None]  # (n, t) from the object's centre
     dy = top[:, None] + steps - objects.y[:, None]
     opacity = _opacity(objects, part, dx, dy)
-    yuv = surface(objects.material, part, side_px, dx, dy, rng)  # (n, t, t, 3)
-    yuv = recoloured(yuv, opacity, ground, rng)
+    if cut is None:
+        cut = pieces(len(objects), rng, jitter)
+    yuv = surface(objects.material, part, side_px, dx, dy, cut)  # (n, t, t, 3)
+    yuv = recoloured(yuv, opacity, ground, rng, jitter)
     return Drawn(opacity, np.clip(yuv @ RGB_FROM_YUV.T, 0, 1), left, top)
 
 
@@ -86,18 +91,18 @@ def _opacity(objects: Objects, part: Part, dx: Floats, dy: Floats) -> Floats:
 
 
 def paste(canvas: Floats, image: Ints, drawn: Drawn) -> NDArray[np.bool_]:
-    """Lay one object per listed image on ``canvas`` (N, s, s, 3) in place; masks (n, s, s)."""
-    side = canvas.shape[1]
+    """Lay one object per listed image on ``canvas`` (N, h, w, 3) in place; masks (n, h, w)."""
+    height, width = canvas.shape[1:3]
     n, tile = drawn.opacity.shape[:2]
     rows = drawn.top[:, None] + np.arange(tile)  # (n, t)
     columns = drawn.left[:, None] + np.arange(tile)
-    rows_in, columns_in = (rows >= 0) & (rows < side), (columns >= 0) & (columns < side)
+    rows_in, columns_in = (rows >= 0) & (rows < height), (columns >= 0) & (columns < width)
     inside = rows_in[:, :, None] & columns_in[:, None, :]
     which, r, c = np.nonzero(inside & (drawn.opacity > 0))
     y, x, at = rows[which, r], columns[which, c], image[which]
     opacity = drawn.opacity[which, r, c][:, None]
     canvas[at, y, x] = canvas[at, y, x] * (1 - opacity) + drawn.colour[which, r, c] * opacity
-    masks = np.zeros((n, side, side), np.bool_)
+    masks = np.zeros((n, height, width), np.bool_)
     masks[which, y, x] = opacity[:, 0] > 0.5
     return masks
 
@@ -128,10 +133,22 @@ def fit(
 
     A thin shape that would grow longer than ``longest`` image sides stays smaller instead.
     """
-    all_shapes = shapes(part)
-    half = all_shapes.half[chosen].astype(np.float64)  # (n, 2)
-    cos, sin = np.abs(np.cos(angle)), np.abs(np.sin(angle))
-    turned = np.stack([half[:, 0] * cos + half[:, 1] * sin, half[:, 0] * sin + half[:, 1] * cos], 1)
-    scale = side_px * np.sqrt(area / all_shapes.area[chosen])
+    turned = turned_half(chosen, angle, part)
+    scale = side_px * np.sqrt(area / shapes(part).area[chosen])
     scale = np.minimum(scale, longest * side_px / (2 * turned.max(1)))
     return scale, turned * scale[:, None]
+
+
+def turned_half(chosen: Ints, angle: Floats, part: Part) -> Floats:
+    """Half width and half height (n, 2) of turned shapes' boxes, in map sides."""
+    half = shapes(part).half[chosen].astype(np.float64)  # (n, 2)
+    cos, sin = np.abs(np.cos(angle)), np.abs(np.sin(angle))
+    return np.stack([half[:, 0] * cos + half[:, 1] * sin, half[:, 0] * sin + half[:, 1] * cos], 1)
+
+
+def tile_for(objects: Objects, part: Part) -> int:
+    """Side of a tile that holds any of the objects, however turned."""
+    if not len(objects):
+        return 2
+    half = np.linalg.norm(shapes(part).half[objects.shape], axis=1) * objects.scale
+    return 2 * int(np.ceil(half.max())) + 4

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from bench.data.mini.compose import Objects, draw, fit, paste, to_bytes
+from bench.data.mini.compose import Objects, draw, fit, paste, tile_for, to_bytes
 from bench.data.mini.grounds import backgrounds
 from bench.data.mini.materials import MATERIALS, Floats, Ints, Part
 from bench.data.mini.shapes import shapes
@@ -40,7 +40,7 @@ def scenes(mains: Ints, part: Part, side_px: int, rng: np.random.Generator) -> l
         image = np.flatnonzero(counts > rank)
         material = mains if rank == 0 else rng.integers(0, len(MATERIALS), len(image))
         image, objects = _place(image, material, rank, boxes, part, side_px, rng)
-        tile = side_px if rank == 0 else _tile(objects, part)
+        tile = side_px if rank == 0 else tile_for(objects, part)
         drawn = draw(objects, part, side_px, tile, ground[image], rng)
         layers.append((image, objects, paste(canvas, image, drawn)))
     pixels = to_bytes(canvas)
@@ -115,11 +115,3 @@ def _free(corners: Floats, taken: Floats) -> NDArray[np.bool_]:
     )
     unused = taken[..., 0] < 0  # an object that found no room has no box
     return np.asarray(((shared <= OVERLAP * area) | unused).all(1))
-
-
-def _tile(objects: Objects, part: Part) -> int:
-    """Side of a tile that holds any of the objects, however turned."""
-    if not len(objects):
-        return 2
-    half = np.linalg.norm(shapes(part).half[objects.shape], axis=1) * objects.scale
-    return 2 * int(np.ceil(half.max())) + 4

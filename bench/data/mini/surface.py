@@ -51,37 +51,52 @@ class Jitter:
 JITTER = Jitter()
 
 
+@dataclass(frozen=True)
+class Pieces:
+    """Which piece of its photograph each object is cut from; one row per object."""
+
+    zoom: Floats  # times the material's own photograph pixels per image pixel
+    turn: Floats  # of the photograph, radians
+    flip: Floats  # -1 mirrors it
+    pick: Floats  # (n, 2) in 0..1: the box, and the centre in it
+
+    def take(self, rows: Ints) -> Pieces:
+        return Pieces(self.zoom[rows], self.turn[rows], self.flip[rows], self.pick[rows])
+
+
+def pieces(n: int, rng: np.random.Generator, jitter: Jitter = JITTER) -> Pieces:
+    """Random pieces for ``n`` objects."""
+    return Pieces(
+        zoom=2.0 ** rng.uniform(-jitter.octaves, jitter.octaves, n),
+        turn=rng.uniform(-jitter.turn, jitter.turn, n),
+        flip=rng.choice([-1.0, 1.0], n),
+        pick=rng.random((n, 2)),
+    )
+
+
 def surface(
-    material: Ints,
-    part: Part,
-    side_px: int,
-    dx: Floats,
-    dy: Floats,
-    rng: np.random.Generator,
-    jitter: Jitter = JITTER,
+    material: Ints, part: Part, side_px: int, dx: Floats, dy: Floats, cut: Pieces
 ) -> Floats:
-    """Luma and chroma (n, t, t, 3) around a random place of each material's photograph.
+    """Luma and chroma (n, t, t, 3) of each object's piece of its material's photograph.
 
     ``dx``, ``dy`` (n, t) are the pixels' distances from the objects' centres; an object as wide as
     ``side_px`` shows ``span_px`` pixels of the photograph.
     """
     n, tile = len(material), dx.shape[1]
     out = np.zeros((n, tile, tile, 3))
-    zoom_jitter = 2.0 ** rng.uniform(-jitter.octaves, jitter.octaves, n)
-    turn = rng.uniform(-jitter.turn, jitter.turn, n)
-    flip = rng.choice([-1.0, 1.0], n)
-    pick = rng.random((n, 2))
     for index in np.unique(material):
-        pieces = textures(MATERIALS[index], part)
-        weights = np.cumsum([len(piece.centres) for piece in pieces])
-        box = np.searchsorted(weights / weights[-1], pick[:, 0], side="right")
-        for number, piece in enumerate(pieces):
+        own = textures(MATERIALS[index], part)
+        weights = np.cumsum([len(piece.centres) for piece in own])
+        box = np.searchsorted(weights / weights[-1], cut.pick[:, 0], side="right")
+        for number, piece in enumerate(own):
             rows = np.flatnonzero((material == index) & (box == number))
             if not len(rows):
                 continue
-            zoom = MATERIALS[index].span_px / side_px * zoom_jitter[rows]
-            centre = piece.centres[(pick[rows, 1] * len(piece.centres)).astype(np.int64)]
-            out[rows] = _sample(piece, centre, zoom, turn[rows], flip[rows], dx[rows], dy[rows])
+            zoom = MATERIALS[index].span_px / side_px * cut.zoom[rows]
+            centre = piece.centres[(cut.pick[rows, 1] * len(piece.centres)).astype(np.int64)]
+            out[rows] = _sample(
+                piece, centre, zoom, cut.turn[rows], cut.flip[rows], dx[rows], dy[rows]
+            )
     return out
 
 
