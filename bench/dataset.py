@@ -22,7 +22,7 @@ from bench.errors import DataError, SpecError, nearest
 from bench.spec import DatasetPart, parse_dataset
 from bench.split import Split, Table
 
-__all__ = ["Dataset", "Split", "Table", "data_root", "layout_error", "open_split"]
+__all__ = ["Dataset", "Split", "Table", "data_root", "find_path", "layout_error", "open_split"]
 
 DATA_VARIABLE = "SSLBENCH_DATA"
 
@@ -61,6 +61,15 @@ class Dataset(ABC):
             return data_root
         names = " or ".join(cls.folders)
         raise layout_error(cls, data_root, f"no folder {names} in the data root")
+
+    @property
+    def split_id(self) -> str:
+        """The rule that says which sample is in which split: "official" where the release does.
+
+        Datasets without one official split name theirs ("hash60-20-20", "partition1",
+        "file:<sha256[:12]>"), so that numbers of unlike splits are never taken for the same.
+        """
+        return "official"
 
     @abstractmethod
     def scan(self, split: str) -> Table:
@@ -165,10 +174,10 @@ def _selected(piece: Split, options: Mapping[str, str], places: list[Path]) -> S
     """The part after its `list`, `classes`, `n` or `val_n` modifiers."""
     name, train = piece.name, piece.split == "train"
     if train and "list" in options:
-        path = _find(options["list"], places, "list")
+        path = find_path(options["list"], places, "list")
         piece = piece.take(subsets.of_list(piece.ids, piece.classes, path), name)
     if "classes" in options:
-        path = _find(options["classes"], places, "class list")
+        path = find_path(options["classes"], places, "class list")
         chosen, targets, classes = subsets.of_classes(piece.classes, piece.targets, path)
         piece = replace(piece.take(chosen, name), targets=targets, classes=classes)
     counts = {key: _whole(key, options[key]) for key in ("n", "val_n", "seed") if key in options}
@@ -185,7 +194,7 @@ def _folder_of(
         return cls.locate(data_root(explicit))
     if "path" not in options:
         raise SpecError(f"{part}: say where the images are, {part.name}[path=DIR]")
-    return _find(options["path"], [Path(), *_given_root(explicit)], "folder")
+    return find_path(options["path"], [Path(), *_given_root(explicit)], "folder")
 
 
 def _given_root(explicit: Path | None) -> list[Path]:
@@ -193,7 +202,8 @@ def _given_root(explicit: Path | None) -> list[Path]:
     return [data_root(explicit)] if explicit is not None or os.environ.get(DATA_VARIABLE) else []
 
 
-def _find(text: str, places: Sequence[Path], what: str) -> Path:
+def find_path(text: str, places: Sequence[Path], what: str) -> Path:
+    """The first of `places/text` that exists; `DataError` tells where it was looked for."""
     tried = [place / Path(text).expanduser() for place in places]
     for path in tried:
         if path.exists():

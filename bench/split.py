@@ -56,6 +56,10 @@ class Source(Protocol):
 
     root: Path
 
+    @property
+    def split_id(self) -> str:
+        """The rule that says which sample is in which split."""
+
     def scan(self, split: str) -> Table:
         """The samples of one split."""
 
@@ -81,6 +85,8 @@ class Split:
     _keys: npt.NDArray[np.bytes_]  # (n,)
     _sources: tuple[tuple[Source, str], ...]  # (dataset, its split)
     _source: npt.NDArray[np.int16]  # (n,) index into _sources
+    #: The split that this one was cut from, if any, and its rows: their features are the same.
+    origin: tuple[Split, IntArray] | None = None
 
     @classmethod
     def open(cls, dataset: Source, split: str, name: str) -> Split:
@@ -135,6 +141,10 @@ class Split:
     def __len__(self) -> int:
         return len(self.ids)
 
+    def __getstate__(self) -> dict[str, object]:
+        # Loader processes have no use for the samples that were left out.
+        return self.__dict__ | {"origin": None}
+
     def image(self, index: int) -> Image.Image:
         """The image at this index, RGB; `DataError` names a file that cannot be decoded."""
         dataset, split, key = self.source(index)
@@ -145,11 +155,18 @@ class Split:
         dataset, split = self._sources[self._source[index]]
         return dataset, split, os.fsdecode(bytes(self._keys[index]))
 
+    @property
+    def split_ids(self) -> tuple[str, ...]:
+        """The split rule of each part, in their order: `Dataset.split_id`."""
+        return tuple(dataset.split_id for dataset, _ in self._sources)
+
     def take(self, indices: npt.ArrayLike, name: str) -> Split:
         """The samples at the indices, in the order of the indices."""
         chosen = np.asarray(indices, dtype=np.int64)  # (m,)
+        whole, rows = self.origin or (self, np.arange(len(self)))
         return replace(
             self,
+            origin=(whole, rows[chosen]),
             name=name,
             ids=tuple(self.ids[index] for index in chosen),
             targets=self.targets[chosen],
