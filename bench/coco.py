@@ -7,17 +7,17 @@ largest instance (by annotated area; crowds do not count; the lower annotation i
 
 from __future__ import annotations
 
-import json
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
 from bench.dataset import Dataset, Table, layout_error
-from bench.errors import DataError
+from bench.json_files import reading
 from bench.layouts import file_table, list_folder
+
+WHAT = "COCO annotations"
 
 
 @dataclass(frozen=True)
@@ -43,7 +43,7 @@ def coco_annotations(root: Path, split: str) -> CocoAnnotations:
     """
     images: dict[str, dict[str, Any]] = {}
     by_id: dict[int, dict[str, Any]] = {}
-    with _reading(root / f"annotations/instances_{split}2017.json") as content:
+    with reading(root / f"annotations/instances_{split}2017.json", WHAT) as content:
         for record in content["images"]:
             entry: dict[str, Any] = {"image": record, "instances": [], "captions": []}
             images[f"{split}2017/{record['file_name']}"] = by_id[record["id"]] = entry
@@ -52,7 +52,7 @@ def coco_annotations(root: Path, split: str) -> CocoAnnotations:
         categories = _categories(content)
     captions = root / f"annotations/captions_{split}2017.json"
     if captions.is_file():
-        with _reading(captions) as content:
+        with reading(captions, WHAT) as content:
             for annotation in content["annotations"]:
                 if annotation["image_id"] in by_id:  # the captions file may list more images
                     by_id[annotation["image_id"]]["captions"].append(annotation["caption"])
@@ -77,7 +77,7 @@ def coco_table(dataset: Dataset, split: str) -> Table:
         return file_table(dataset, folder, sorted(sizes.items()))
     category_of: dict[str, int] = {}
     categories: dict[int, str] = {}
-    with _reading(found, drop="segmentation") as content:
+    with reading(found, WHAT, drop=("segmentation",)) as content:
         names = sorted(record["file_name"] for record in content["images"])
         if found == lists[0]:
             category_of, categories = _largest(content), _categories(content)
@@ -111,23 +111,3 @@ def _largest(content: Mapping[str, Any]) -> dict[str, int]:
 
 def _categories(content: Mapping[str, Any]) -> dict[int, str]:
     return dict(sorted((record["id"], record["name"]) for record in content["categories"]))
-
-
-@contextmanager
-def _reading(path: Path, drop: str = "") -> Iterator[dict[str, Any]]:
-    """The JSON file's content; whatever is amiss with it in the block becomes a `DataError`.
-
-    `drop` names a field left out while reading: without the outlines, a tenth of the memory.
-    """
-
-    def without(record: dict[str, Any]) -> dict[str, Any]:
-        record.pop(drop, None)
-        return record
-
-    try:
-        yield json.loads(path.read_bytes(), object_hook=without if drop else None)
-    except (OSError, ValueError, TypeError, LookupError) as error:
-        raise DataError(
-            f"cannot read COCO annotations {path} ({type(error).__name__}: {error}): unpack the "
-            "official annotations archive again"
-        ) from error

@@ -46,7 +46,7 @@ def of_classes(
     if not classes:
         raise DataError(f"cannot apply the class list {path}: these images have no labels")
     known = {name: index for index, name in enumerate(classes)}
-    named = [line if line in known else line.split()[0] for line in _lines(path)]
+    named = [line if line in known else line.split()[0] for line in read_lines(path)]
     strange = [name for name in named if name not in known]
     if strange:
         raise DataError(
@@ -76,7 +76,7 @@ def of_list(ids: Sequence[str], classes: Sequence[str], path: Path) -> IntArray:
             repeated.add(name)
     indices, missing = set(), []
     known = set(classes)
-    for line in _lines(path):
+    for line in read_lines(path):
         if line in repeated and line not in by_id:
             raise DataError(f"list {path}: several images are called {line}; write whole ids")
         index = by_id.get(line, by_name.get(line, -1))
@@ -87,13 +87,13 @@ def of_list(ids: Sequence[str], classes: Sequence[str], path: Path) -> IntArray:
     if missing or not indices:
         raise DataError(
             f"list {path}: {len(missing) or 'all'} of its images are not in this split "
-            f"({_some(missing or _lines(path))}); ids here look like {_some(ids[:1])}. Complete "
-            "the data set, or use a list written for it"
+            f"({_some(missing or read_lines(path))}); ids here look like {_some(ids[:1])}. "
+            "Complete the data set, or use a list written for it"
         )
     return np.array(sorted(indices), dtype=np.int64)
 
 
-def _lines(path: Path) -> list[str]:
+def read_lines(path: Path) -> list[str]:
     """The lines that are neither empty nor a `#` comment."""
     try:
         text = path.read_text(encoding="utf-8")
