@@ -6,7 +6,7 @@ from typing import ClassVar
 
 from PIL import Image
 
-from bench.cifar import cifar10_image, cifar10_table
+from bench.cifar import CIFAR10, cifar_image, cifar_table
 from bench.dataset import Dataset, Table
 
 
@@ -22,8 +22,8 @@ class MiniCifar(Dataset):
 
     def scan(self, split: str) -> Table:
         """All images of the split."""
-        return cifar10_table(self, split)
+        return cifar_table(self, split, CIFAR10)
 
     def image(self, split: str, key: str) -> Image.Image:
         """One row of a batch file."""
-        return cifar10_image(self, key)
+        return cifar_image(self, key, CIFAR10)
