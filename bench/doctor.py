@@ -298,7 +298,8 @@ def _dataset(name: str, cls: type[Dataset], root: Path, scan: bool) -> Check:
         labels = f" of {len(table.classes)} classes" if table.classes else " without labels"
         splits[split] = f"{split} {len(table.ids):,} images{labels}"
     found = "; ".join([*splits.values(), *(f"{split}: {why}" for split, why in unfit.items())])
-    needed = any(split in ("train", "val") for split in unfit)
+    # where there are train and val, the others are optional ("unlabeled")
+    needed = unfit.keys() & ({"train", "val"} & set(cls.splits) or set(cls.splits))
     status: Literal["ok", "broken"] = "ok" if splits else "broken"
     return Check("data", name, status, f"{found} ({folder})", tree if needed else "")
 
