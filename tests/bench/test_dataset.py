@@ -387,5 +387,6 @@ def test_every_dataset_states_its_layout(name: str) -> None:
     assert cls.title
     assert cls.tree.strip()
     assert cls.folders or "path" in cls.modifiers
-    assert "train" in cls.splits
+    assert cls.splits
+    assert len(set(cls.splits)) == len(cls.splits)
     assert cls.__mro__[1] is Dataset
