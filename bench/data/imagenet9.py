@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import ClassVar
 
 from PIL import Image
 
 from bench.dataset import Dataset, Table
-from bench.imagenet9 import imagenet9_table
+from bench.imagenet9 import IntArray, class_map, imagenet9_table, super_classes_of
 from bench.images import decode
 
 
@@ -26,6 +27,7 @@ class ImageNet9(Dataset):
         "in9",
     )
     splits: ClassVar[tuple[str, ...]] = ("val",)
+    trained_on: ClassVar[str] = "imagenet1k"  # whose linear head classifies these images
     tree: ClassVar[str] = """
         bg_challenge/           or backgrounds_challenge, imagenet9, in9
           original/val/<00_dog ... 08_fish>/*.JPEG
@@ -33,6 +35,10 @@ class ImageNet9(Dataset):
                                 only_bg_b and only_bg_t
           in_to_in9.json        optional: the map from ImageNet's classes
     """
+
+    def super_classes_of(self, classes: Sequence[str]) -> IntArray:
+        """Super-class of each class of a head, -1 for none; DataError where it knows none."""
+        return super_classes_of(classes, class_map(self.root))
 
     def scan(self, split: str) -> Table:
         """All images of all variants."""
