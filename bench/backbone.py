@@ -89,9 +89,10 @@ class Backbone(nn.Module):
         """Every recipe from one forward.
 
         Shapes for a patch grid (h, w): vectors (`cls`, `avg`, `cls4+avg`, any sum of blocks): (b,
-        the blocks' widths together); `patch`, `key_last`: (b, h, w, d); `patch@(3,5,7,11)`: (b,
-        taps, h, w, d), *without* the final norm; `attn_cls`: (b, heads, h, w), whose softmax
-        included CLS and registers; `proto`: (b, h, w, k).
+        the blocks' widths together); `patch`, `key_last`: (b, h, w, d); `tokens`: (b, t, d), CLS
+        where there is one, then the patches row by row; `patch@(3,5,7,11)`: (b, taps, h, w, d),
+        *without* the final norm; `attn_cls`: (b, heads, h, w), whose softmax included CLS and
+        registers; `proto`: (b, h, w, k).
         """
         for recipe in recipes:
             check_recipe(recipe)
@@ -112,9 +113,16 @@ class Backbone(nn.Module):
                 grids = [trunk.tap(walk, i, norm=False).patches for i in indices]
                 found[recipe] = torch.stack(grids, dim=1)  # (b, taps, h, w, d)
             else:
-                patches = trunk.tap(walk, self.depth - 1, norm=True).patches
-                found[recipe] = self.extras["proto"](patches) if recipe == "proto" else patches
+                found[recipe] = self._last(recipe, trunk.tap(walk, self.depth - 1, norm=True))
         return found
+
+    def token_shape(self, size_px: int) -> tuple[int, int]:
+        """(t, d) of the recipe `tokens` for square images of this side."""
+        weight = next(self.vit.parameters())
+        image = torch.zeros(1, 3, size_px, size_px, device=weight.device, dtype=weight.dtype)
+        with torch.inference_mode():
+            found = self.features(image, ["tokens"])["tokens"]
+        return found.shape[1], found.shape[2]
 
     def available(self, recipe: str) -> bool:
         """Whether this backbone can give the recipe: it has the CLS token, blocks or prototypes."""
@@ -137,6 +145,15 @@ class Backbone(nn.Module):
     def layout(self) -> list[object]:
         """The part of it that goes into a model's identity, as JSON values."""
         return self._trunk.layout()
+
+    def _last(self, recipe: str, tap: Tap) -> Tensor:
+        """`patch`, `tokens` or `proto` of the normed last block."""
+        if recipe == "tokens":
+            rows = tap.patches.flatten(1, 2)  # (b, h*w, d)
+            if self.has_cls and tap.cls is not None:  # a Swin's is but the patches' average
+                rows = torch.cat([tap.cls[:, None], rows], dim=1)
+            return rows
+        return self.extras["proto"](tap.patches) if recipe == "proto" else tap.patches
 
     def _require(self, recipe: str) -> None:
         if why := self._trunk.refusal(recipe):

@@ -6,7 +6,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
-import numpy.typing as npt
 
 from bench.errors import DataError, SpecError
 from bench.feature_file import CARD, FEATURES, Matrix, Rows
@@ -22,14 +21,15 @@ class FeatureTable:
     """Features of one split, rows in its order; images skipped as unreadable are left out."""
 
     ids: tuple[str, ...]
-    targets: npt.NDArray[np.int64]  # (n,)
+    targets: Rows  # (n,)
     classes: tuple[str, ...]
     blocks: tuple[str, ...]
     widths: tuple[int, ...]  # columns of each block
     skipped: tuple[str, ...]  # one reason for each image left out
+    split_rows: Rows  # (n,) where each row stands in the split
     path: Path
     _values: Matrix  # (images, all widths), memory-mapped
-    _kept: Rows | None = None
+    _stored: Rows | None = None  # (n,) where each row stands in the matrix, where it differs
 
     def __len__(self) -> int:
         return len(self.ids)
@@ -46,13 +46,17 @@ class FeatureTable:
                 f"'{recipe}' needs {', '.join(wanted)}, these features have "
                 f"{', '.join(self.blocks)}: choose a recipe of those"
             )
-        values = self._values if self._kept is None else self._values[self._kept]
+        values = self._values if self._stored is None else self._values[self._stored]
         places = [self.blocks.index(block) for block in wanted]
         ends = np.cumsum(self.widths)
         if places == list(range(places[0], places[0] + len(places))):
             return values[:, ends[places[0]] - self.widths[places[0]] : ends[places[-1]]]
         columns = [values[:, ends[p] - self.widths[p] : ends[p]] for p in places]
         return np.concatenate(columns, axis=1)
+
+    def take(self, rows: Rows) -> Matrix:
+        """(m, all widths) of some rows, read from the disk now."""
+        return self._values[rows if self._stored is None else self._stored[rows]]
 
 
 def open_table(
@@ -61,23 +65,36 @@ def open_table(
     blocks: tuple[str, ...],
     widths: tuple[int, ...],
     skip_bad: int,
+    stored: Rows | None = None,
 ) -> FeatureTable:
-    """The stored features; DataError when more than `skip_bad` images were unreadable."""
+    """The stored features; DataError when more than `skip_bad` images were unreadable.
+
+    `stored` says where the split's samples stand when the matrix is of the split it was cut from.
+    """
     card = json.loads((folder / CARD).read_text())
-    bad = {int(row): str(reason) for row, reason in card["bad"].items()}
+    unreadable = {int(row): str(reason) for row, reason in card["bad"].items()}
+    values: Matrix = np.load(folder / FEATURES, mmap_mode="r")
+    places = np.arange(len(split)) if stored is None else stored
+    bad = {row: unreadable[row] for row in places.tolist() if row in unreadable}
     if len(bad) > skip_bad:
         raise too_many_bad(next(iter(bad.values())), len(bad), skip_bad, folder)
-    values: Matrix = np.load(folder / FEATURES, mmap_mode="r")
-    if not bad:
-        return FeatureTable(
-            split.ids, split.targets, split.classes, blocks, widths, (), folder, values
+    kept = np.flatnonzero(~np.isin(places, list(bad)))
+    if bad:
+        say(
+            f"{split.name} {split.split}: {len(bad)} of {len(split)} images skipped, "
+            f"{next(iter(bad.values()))}"
         )
-    kept = np.setdiff1d(np.arange(len(split)), list(bad))
-    ids = tuple(split.ids[row] for row in kept)
-    skipped = tuple(bad.values())
-    say(f"{split.name} {split.split}: {len(bad)} of {len(split)} images skipped, {skipped[0]}")
     return FeatureTable(
-        ids, split.targets[kept], split.classes, blocks, widths, skipped, folder, values, kept
+        ids=tuple(split.ids[row] for row in kept) if bad else split.ids,
+        targets=split.targets[kept],
+        classes=split.classes,
+        blocks=blocks,
+        widths=widths,
+        skipped=tuple(bad.values()),
+        split_rows=kept,
+        path=folder,
+        _values=values,
+        _stored=None if stored is None and not bad else places[kept],
     )
 
 

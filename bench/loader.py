@@ -6,8 +6,9 @@ the device does not wait for the decoder. Small splits are kept decoded for the 
 
 import warnings
 from collections import OrderedDict, deque
-from collections.abc import Generator, Sequence
+from collections.abc import Generator, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
@@ -90,6 +91,35 @@ def image_batches(
     yield from batches
 
 
+def by_size(
+    images: Iterable[ImageBatch], batch_size: int, waiting: int = 8
+) -> Generator[ImageBatch, None, None]:
+    """Single images as batches of one size each, out of their order.
+
+    Photographs come in few sizes, so the batches are nearly full; at most `waiting` batches of
+    images wait for others of their size.
+    """
+    buckets: dict[tuple[int, ...], list[ImageBatch]] = {}
+    for image in images:
+        if not len(image.rows):
+            yield image
+            continue
+        bucket = buckets.setdefault(tuple(image.pixels.shape[2:]), [])
+        bucket.append(image)
+        if sum(map(len, buckets.values())) >= waiting * batch_size:
+            bucket = max(buckets.values(), key=len)
+        elif len(bucket) < batch_size:
+            continue
+        yield _stacked(bucket)
+        bucket.clear()
+    yield from (_stacked(bucket) for bucket in buckets.values() if bucket)
+
+
+def _stacked(bucket: Sequence[ImageBatch]) -> ImageBatch:
+    rows, pixels = (torch.cat([getattr(b, name) for b in bucket]) for name in ("rows", "pixels"))
+    return ImageBatch(rows, pixels, {})
+
+
 def _as_is(batch: Any) -> Any:  # __getitems__ has stacked it already
     return batch
 
@@ -133,7 +163,15 @@ class PixelCache:
         workers: int = 0,
         pin_memory: bool = False,
     ) -> Generator[ImageBatch, None, None]:
-        """`image_batches`, from memory when the whole split of this `key` was read before."""
+        """`image_batches`, from memory when the whole split of this `key` was read before.
+
+        Images of unequal size come by size instead (`by_size`) and are not kept.
+        """
+        if transform.ragged:
+            single = image_batches(split, transform, rows, 1, workers, pin_memory)
+            with closing(single):
+                yield from by_size(single, batch_size)
+            return
         if key in self._kept:
             self._kept.move_to_end(key)
             pixels, chosen = self._kept[key], torch.from_numpy(rows)

@@ -16,10 +16,10 @@ RECIPE_BLOCKS = ("cls@-4", "cls@-3", "cls@-2", "cls@-1", "avg", "avg_fcnorm")
 _ALIASES = {"cls": ("cls@-1",), "cls4": ("cls@-4", "cls@-3", "cls@-2", "cls@-1")}
 _CLS = re.compile(r"cls@-?\d+")
 _TAPS = re.compile(r"patch@\((-?\d+(?:,-?\d+)*),?\)")
-MAPS = ("patch", "key_last", "attn_cls", "proto")
+MAPS = ("patch", "tokens", "key_last", "attn_cls", "proto")
 RECIPES = (
     *("cls", "avg", "avg_fcnorm", "cls4", "cls+avg", "cls4+avg"),
-    *("patch", "patch@(3,5,7,11)", "key_last", "attn_cls", "proto"),
+    *("patch", "tokens", "patch@(3,5,7,11)", "key_last", "attn_cls", "proto"),
 )
 
 
@@ -42,7 +42,7 @@ def blocks_of(recipe: str) -> tuple[str, ...]:
 
 
 def is_map(recipe: str) -> bool:
-    """Whether the recipe keeps the patch grid (`patch`, `key_last`, `patch@(...)`, ...)."""
+    """Whether the recipe keeps all patches (`patch`, `tokens`, `key_last`, `patch@(...)`, ...)."""
     return recipe in MAPS or _TAPS.fullmatch(recipe) is not None
 
 

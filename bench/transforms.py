@@ -8,7 +8,7 @@ Normalisation is not here: uint8 travels to the device (a quarter of the bytes) 
 import math
 from dataclasses import asdict, dataclass
 from functools import lru_cache
-from typing import Any, Literal, Protocol
+from typing import Any, ClassVar, Literal, Protocol
 
 import numpy as np
 import torch
@@ -31,11 +31,23 @@ Kind = Literal["rrc_bilinear", "rrc_bicubic", "rrc_tf"]
 
 
 class Transform(Protocol):
-    """What a loader needs of a transform without randomness."""
+    """What a frozen pass needs of a transform without randomness.
+
+    `ragged` transforms give images of unequal size. Features are averaged over `scales`, factors by
+    which the normalised image is resized before the forward.
+    """
 
     @property
     def id(self) -> str:
         """Name of everything that can change a pixel."""
+
+    @property
+    def ragged(self) -> bool:
+        """Whether images of one split come in several sizes."""
+
+    @property
+    def scales(self) -> tuple[float, ...]:
+        """Sizes at which the network sees the image, as factors."""
 
     def __call__(self, image: Image.Image) -> Tensor:
         """uint8 tensor (3, h, w)."""
@@ -126,6 +138,9 @@ class EvalTransform:
     Resize + CenterCrop.
     """
 
+    ragged: ClassVar[bool] = False
+    scales: ClassVar[tuple[float, ...]] = (1.0,)
+
     spec: InputSpec = InputSpec()
 
     @property
@@ -151,7 +166,10 @@ class EvalTransform:
 
 @dataclass(frozen=True)
 class SquareTransform:
-    """`sq224` for any size: the whole image squeezed (SlotMIM on VOC)."""
+    """`sq224` for any size: the whole image squeezed (SlotMIM on VOC, CLEVR)."""
+
+    ragged: ClassVar[bool] = False
+    scales: ClassVar[tuple[float, ...]] = (1.0,)
 
     spec: InputSpec = InputSpec()
 
@@ -165,6 +183,38 @@ class SquareTransform:
         rgb = image if image.mode == "RGB" else image.convert("RGB")
         size = (self.spec.size_px, self.spec.size_px)
         return to_uint8(rgb.resize(size, _RESAMPLING[self.spec.interpolation]))
+
+
+@dataclass(frozen=True)
+class ThumbnailTransform:
+    """The whole image in its own aspect, its longest side at most `longest_px` (retrieval).
+
+    PIL's `thumbnail` with Lanczos, as DINO and iBOT do: smaller images are not enlarged. Features
+    are averaged over `scales`, factors by which the normalised image is resized.
+    """
+
+    ragged: ClassVar[bool] = True
+
+    longest_px: int
+    scales: tuple[float, ...] = (1.0,)
+
+    def __post_init__(self) -> None:
+        if self.longest_px < 1 or not self.scales or not 0 < min(self.scales) <= 1:
+            raise SpecError(
+                f"longest_px {self.longest_px} must be 1 or more and scales {self.scales} in (0, 1]"
+            )
+
+    @property
+    def id(self) -> str:
+        """For example `thumb512-lanczos-1:0.707107:0.5`."""
+        factors = ":".join(f"{scale:g}" for scale in self.scales)
+        return f"thumb{self.longest_px}-lanczos-{factors}"
+
+    def __call__(self, image: Image.Image) -> Tensor:
+        """uint8 tensor (3, h, w)."""
+        small = image.copy() if image.mode == "RGB" else image.convert("RGB")
+        small.thumbnail((self.longest_px, self.longest_px), Image.Resampling.LANCZOS)
+        return to_uint8(small)
 
 
 def image_rng(seed: int, epoch: int, index: int) -> np.random.Generator:
