@@ -1,29 +1,26 @@
 """Runs cells in this process; a failing cell never stops the others."""
 
-import resource
 import sys
 import tempfile
-import time
 import traceback
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
 
 import torch
 
-from bench import plan, provenance
+from bench import plan
 from bench.backbone import Backbone
 from bench.checkpoint import LoadedModel, load_model
 from bench.errors import SpecError, SSLBenchError
 from bench.features import PRECISIONS, FeatureCache
+from bench.filling import Filling
 from bench.network import Network
 from bench.plan import Request
 from bench.progress import say
 from bench.records import KeyReport, Metric, Outcome, Result
 from bench.store import Store
-from bench.task import Task, TaskData, warnings_of
+from bench.task import TaskData
 from bench.transforms import InputSpec
 
 KNOWN = ", ".join(PRECISIONS)
@@ -80,6 +77,15 @@ class Report:
     stood: list[Result] = field(default_factory=list)
     failed: dict[str, str] = field(default_factory=dict)
 
+    def fail(self, cell: str, error: Exception) -> None:
+        """Notes why a cell, or a whole model, could not be had; of a defect the trace is shown."""
+        if isinstance(error, SSLBenchError):
+            self.failed[cell] = str(error)
+        else:
+            self.failed[cell] = f"{type(error).__name__}: {error}"
+            traceback.print_exception(error, file=sys.stderr)
+        say(f"failed {cell}: {self.failed[cell]}")
+
     def summary(self, results: Path) -> str:
         """What happened, in a few lines."""
         lines = [f"{len(self.ran)} cells run, {len(self.stood)} already in {results}"]
@@ -101,22 +107,23 @@ def evaluate(
     settings = settings or Settings()
     wanted = plan.requests(tasks)
     report = Report()
-    spaces: dict[tuple[str, int], TaskData] = {}
     cache = FeatureCache(settings.cache)
+    spaces = {seed: _first_space(wanted, seed, settings, cache) for seed in settings.seeds}
     for source in models:
         try:
             model = load_model(source)
         except Exception as error:
-            known = isinstance(error, SSLBenchError)
-            report.failed[source] = str(error) if known else f"{type(error).__name__}: {error}"
-            say(f"failed {source}: {report.failed[source]}")
+            report.fail(source, error)
             continue
-        for seed in settings.seeds:
-            for request in wanted:
-                key = (request.spec.dataset_text, seed)
-                data = spaces.setdefault(key, task_data(request, seed, settings, cache))
-                _fill(model, request, data, store, report)
+        for seed, data in spaces.items():
+            Filling(model, data, store, report).fill(wanted, seed)
     return report
+
+
+def _first_space(
+    wanted: Sequence[Request], seed: int, settings: Settings, cache: FeatureCache
+) -> TaskData:
+    return task_data(wanted[0], seed, settings, cache)
 
 
 def task_data(request: Request, seed: int, settings: Settings, cache: FeatureCache) -> TaskData:
@@ -132,78 +139,6 @@ def task_data(request: Request, seed: int, settings: Settings, cache: FeatureCac
         precision=settings.precision,
         skip_bad=settings.skip_bad,
     )
-
-
-def _fill(
-    model: LoadedModel, request: Request, data: TaskData, store: Store, report: Report
-) -> None:
-    """Make one cell, or find it, or note why it cannot be made."""
-    cell = f"{model.record.name} · {request.text} · seed {data.seed}"
-    try:
-        identity = plan.identity(model, request, data)
-        if (old := store.get(identity)) is not None:
-            report.stood.append(old)
-            return
-        started, clock = datetime.now(UTC), time.perf_counter()
-        data.skipped.clear()
-        if data.device.startswith("cuda"):
-            torch.cuda.reset_peak_memory_stats()
-        outcome = request.task.run(model, data)
-        cost = {
-            "seconds": time.perf_counter() - clock,
-            "images": sum(len(data.open(split)) for split in request.task.needs),
-            "peak_memory_bytes": peak_memory(data.device),
-        }
-        result = Result(
-            identity=identity,
-            task_spec=request.text,
-            headline=request.task.headline,
-            metrics=request.task.score(outcome),
-            model=model.record.to_dict(),
-            dataset=_describe(data, request.task),
-            cost=cost,
-            provenance=provenance.collect(started),
-            warnings=[
-                *warnings_of(outcome),
-                *(f"left out: {reason}" for reason in data.skipped),
-                *_of_training(model),
-            ],
-        )
-        store.write(result, outcome)
-        report.ran.append(result)
-        say(f"{cell}: {_shown(result)} in {cost['seconds']:.1f} s")
-        for text in result.warnings:
-            say(f"  warning: {text}")
-    except SSLBenchError as error:
-        report.failed[cell] = str(error)
-        say(f"failed {cell}: {error}")
-    except Exception as error:
-        # A defect of a task or a library must not take the other cells with it.
-        report.failed[cell] = f"{type(error).__name__}: {error}"
-        traceback.print_exc(file=sys.stderr)
-        say(f"failed {cell}: {type(error).__name__}: {error}")
-
-
-def _of_training(model: LoadedModel) -> list[str]:
-    """What the pre-training record says against a model."""
-    collapsed = (model.record.pretrain or {}).get("collapsed")
-    return [f"pre-training collapsed: {collapsed}"] if collapsed else []
-
-
-def _describe(data: TaskData, task: Task) -> dict[str, Any]:
-    splits = {name: data.open(name) for name in task.needs}
-    return {
-        "name": "+".join(str(part) for part in data.parts),
-        "manifests": {name: split.manifest for name, split in splits.items()},
-        "images": {name: len(split) for name, split in splits.items()},
-        "classes": len(next(iter(splits.values())).classes),
-    }
-
-
-def _shown(result: Result) -> str:
-    metric = result.metrics[result.headline]
-    interval = "" if metric.low is None else f" [{metric.low:.4f}, {metric.high:.4f}]"
-    return f"{result.headline} {metric.value:.4f}{interval}"
 
 
 def score_backbone(
@@ -249,12 +184,3 @@ def best_device(asked: str = "") -> str:
     if asked.startswith("cuda") and not torch.cuda.is_available():
         raise SpecError(f"--device {asked}: this machine has no such device that works, use cpu")
     return asked or ("cuda" if torch.cuda.is_available() else "cpu")
-
-
-def peak_memory(device: str) -> int:
-    """Peak memory in bytes: of the device, or of this process so far on a CPU."""
-    if device.startswith("cuda"):
-        return torch.cuda.max_memory_allocated()
-    # Linux counts in KiB, macOS in bytes.
-    unit = 1 if sys.platform == "darwin" else 1024
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit

@@ -46,26 +46,25 @@ def inat_table(dataset: Dataset, split: str, year: int) -> Table:
 
 def _category_names(dataset: Dataset, train: str) -> dict[int, str]:
     """Category id -> name, in the order of ids."""
-    plain = _names(dataset.root / train, "categories")
+    names = _names(dataset.root / train, "categories")
     better = dataset.root / "categories.json"
-    if not better.is_file():
-        return plain
-    names = _names(better, "")
-    if missing := sorted(plain.keys() - names.keys()):
-        raise layout_error(
-            type(dataset),
-            dataset.root,
-            f"categories.json lacks {len(missing)} categories of {train} "
-            f"({', '.join(map(str, missing[:5]))}): it is of another year",
-        )
-    return {id_: names[id_] for id_ in plain}
+    if better.is_file():
+        readable = _names(better)
+        if missing := sorted(names.keys() - readable.keys()):
+            raise layout_error(
+                type(dataset),
+                dataset.root,
+                f"categories.json lacks {len(missing)} categories of {train} "
+                f"({', '.join(map(str, missing[:5]))}): it is of another year",
+            )
+        names = {id_: readable[id_] for id_ in names}
+    count = Counter(names.values())
+    return {
+        id_: name if count[name] == 1 else f"{name} ({id_})" for id_, name in sorted(names.items())
+    }
 
 
-def _names(path: Path, key: str) -> dict[int, str]:
+def _names(path: Path, key: str = "") -> dict[int, str]:
     with reading(path, "iNaturalist categories", _DROPPED) as content:
         records: list[dict[str, Any]] = content[key] if key else content
-        names = {int(record["id"]): str(record["name"]) for record in records}
-    repeated = {name for name, count in Counter(names.values()).items() if count > 1}
-    return {
-        id_: f"{name} ({id_})" if name in repeated else name for id_, name in sorted(names.items())
-    }
+        return {int(record["id"]): str(record["name"]) for record in records}

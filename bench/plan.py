@@ -62,6 +62,11 @@ def identity(model: "LoadedModel", request: Request, data: TaskData) -> Identity
         fields["precision"] = data.precision
     if data.skip_bad:
         fields["skip_bad"] = data.skip_bad
+    if read := request.task.cells(data):
+        others = requests(read)
+        fields["cells"] = [
+            identity(model, other, data.beside(other.spec.dataset)).digest for other in others
+        ]
     return Identity(
         weights=model_digest(model),
         task=request.spec.name,

@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 from torch.nn.functional import pad
 
-from tasks.memory import as_tensor
+from bench.memory import as_tensor
 
 QUERY_CHUNK = 256
 KEY_CHUNK = 16_384

@@ -2,32 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
-from typing import Protocol as Interface
 
 import numpy as np
 import numpy.typing as npt
 from torch import Tensor
 
 from bench.errors import TrainingError
-from bench.progress import Progress
+from bench.probing import Probe
+from bench.records import Outcome
+from bench.streams import Stream
 from tasks.linear_protocols import Protocol
 from tasks.sweep import Features, Floats, HeadSweep
 
 if TYPE_CHECKING:
     from bench.features import FeatureTable
-
-
-class Batches(Interface):
-    """Where a sweep's training batches come from: `iterations` of them for each epoch."""
-
-    batch: int
-    iterations: int
-
-    def epoch(self, epoch: int) -> Iterator[tuple[dict[str, Tensor], Tensor]]:
-        """Features (b, d) under every token recipe, and classes (b,)."""
 
 
 @dataclass(frozen=True)
@@ -140,16 +131,39 @@ class Watch:
         return table
 
 
-def train_sweep(
-    sweep: HeadSweep, batches: Batches, protocol: Protocol, watch: Watch, every: int, label: str
-) -> None:
-    """Trains all heads by the protocol, evaluating after each `every` epochs and after the last."""
-    total = protocol.epochs * batches.iterations
-    with Progress(f"{label}: {len(sweep)} heads", total=total) as progress:
-        for epoch in range(protocol.epochs):
-            for iteration, (features, target) in enumerate(batches.epoch(epoch)):
-                sweep.step(features, target, protocol.factor(epoch, iteration, batches.iterations))
-                progress.advance()
-            done = epoch + 1
-            if done % every == 0 or done == protocol.epochs:
-                watch.evaluate(done)
+class SweepProbe(Probe):
+    """A sweep of heads on its stream; evaluated after each `every` epochs and after the last.
+
+    `conclude` turns what was watched into an outcome.
+    """
+
+    def __init__(
+        self,
+        sweep: HeadSweep,
+        stream: Stream,
+        protocol: Protocol,
+        watch: Watch,
+        every: int,
+        label: str,
+        conclude: Callable[[Watch], Outcome],
+    ) -> None:
+        self.label = f"{label}: {len(sweep)} heads"
+        self.stream, self.recipes, self.epochs = stream, tuple(protocol.tokens), protocol.epochs
+        self._sweep, self._protocol, self._watch = sweep, protocol, watch
+        self._every, self._conclude = every, conclude
+
+    def step(
+        self, features: Mapping[str, Tensor], target: Tensor, epoch: int, iteration: int
+    ) -> None:
+        """One update of every head."""
+        factor = self._protocol.factor(epoch, iteration, self.stream.iterations)
+        self._sweep.step(features, target, factor)
+
+    def after_epoch(self, epoch: int) -> None:
+        """Scores all heads when it is due."""
+        if epoch % self._every == 0 or epoch == self.epochs:
+            self._watch.evaluate(epoch)
+
+    def outcome(self) -> Outcome:
+        """What the reported head says of the test images."""
+        return self._conclude(self._watch)

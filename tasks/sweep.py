@@ -10,10 +10,10 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
+from bench.memory import as_tensor
 from tasks.accuracy import in_top5
 from tasks.heads import LinearHeads
 from tasks.linear_protocols import Protocol
-from tasks.memory import as_tensor
 
 Features = Mapping[str, npt.NDArray[np.floating]]  # token recipe -> (n, d)
 Floats = npt.NDArray[np.float64]

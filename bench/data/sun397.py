@@ -71,8 +71,9 @@ class Sun397(Dataset):
                 f"({', '.join(strange[:5])})",
             )
         rows = [(name, number[_class_of(name)]) for name in names]
-        inner = self.root / "SUN397"
-        return listed_table(self, inner if inner.is_dir() else self.root, rows, classes, listing)
+        tops = (self.root / "SUN397", self.root)
+        folder = first_folder(tops, names[0].partition("/")[0]) or self.root
+        return listed_table(self, folder, rows, classes, listing)
 
     def image(self, split: str, key: str) -> Image.Image:
         """The image file below the root."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, ClassVar, Literal
 
@@ -11,7 +11,7 @@ import numpy as np
 from bench.errors import SpecError
 from bench.records import Metric, Outcome
 from bench.stats import accuracy_metric
-from bench.task import Task, TaskData, with_warnings
+from bench.task import FrozenPass, Task, TaskData, with_warnings
 from tasks.accuracy import TOP, in_top5
 
 if TYPE_CHECKING:
@@ -54,6 +54,11 @@ class Knn(Task):
             raise SpecError(f"knn: k={self.k}, ks={self.ks}: every k must be at least 1")
         if not self.temperature > 0:
             raise SpecError(f"knn: temperature={self.temperature} must be above 0, such as 0.07")
+
+    def passes(self, model: LoadedModel, data: TaskData) -> Sequence[FrozenPass]:
+        """Both splits."""
+        transform = data.eval_transform(model, self.size_px, self.crop_pct)
+        return [FrozenPass(split, transform) for split in data.pair()]
 
     def run(self, model: LoadedModel, data: TaskData) -> Outcome:
         """Votes of every k for every labelled val image."""

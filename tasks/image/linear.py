@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, fields, replace
 from typing import TYPE_CHECKING, ClassVar, Literal
 
@@ -11,7 +12,7 @@ from bench.errors import DataError, SpecError
 from bench.recipes import blocks_of
 from bench.records import Metric, Outcome
 from bench.stats import accuracy_metric
-from bench.task import Task, TaskData, with_warnings
+from bench.task import FrozenPass, Task, TaskData, with_warnings
 from tasks.accuracy import TOP
 from tasks.linear_protocols import PROTOCOLS, Augmentation, BatchNorm, Name, Protocol
 
@@ -19,8 +20,9 @@ if TYPE_CHECKING:
     from bench.backbone import Backbone
     from bench.checkpoint import LoadedModel
     from bench.split import Split
+    from bench.streams import Stream
     from bench.transforms import EvalTransform
-    from tasks.probe import Batches, EvaluationSet, Pick
+    from tasks.probe import EvaluationSet, Pick, SweepProbe, Watch
     from tasks.sweep import HeadSweep
 
 
@@ -98,9 +100,22 @@ class Linear(Task):
             if is_wrong:
                 raise SpecError(f"linear ({self.protocol}): {why}")
 
+    def passes(self, model: LoadedModel, data: TaskData) -> Sequence[FrozenPass]:
+        """The evaluated images, and the training images where they are not cut anew."""
+        train, test = data.pair()
+        transform = data.eval_transform(model, self.size_px, self.crop_pct)
+        splits = (train, test) if self._recipe().augmentation == "none" else (test,)
+        return [FrozenPass(split, transform) for split in splits]
+
     def run(self, model: LoadedModel, data: TaskData) -> Outcome:
         """Trains the sweep and predicts every labelled val image; columns as `score` reads them."""
-        from tasks.probe import EvaluationSet, Watch, train_sweep
+        from bench.probing import run_probe
+
+        return run_probe(self.probe(model, data), model, data)
+
+    def probe(self, model: LoadedModel, data: TaskData) -> SweepProbe:
+        """The sweep, ready to be trained."""
+        from tasks.probe import EvaluationSet, SweepProbe, Watch
         from tasks.sweep import HeadSweep
 
         recipe, notes = self._resolved(model.backbone)
@@ -108,26 +123,35 @@ class Linear(Task):
         transform = data.eval_transform(model, self.size_px, self.crop_pct)
         table = data.features(model, test, transform)
         tests = EvaluationSet.of(table, recipe.tokens)
-        batches, held_out = self._sources(recipe, model, train, data, transform, notes)
+        stream, held_out = self._sources(recipe, model, train, data, transform, notes)
         sweep = HeadSweep(
-            recipe, tests.widths, len(train.classes), batches.batch, data.seed, data.device
+            recipe, tests.widths, len(train.classes), stream.batch, data.seed, data.device
         )
+
+        def conclude(watch: Watch) -> Outcome:
+            outcome = self._outcome(watch, table.ids, tests.target, len(train.classes))
+            reported = watch.best if self.selection == "test" else watch.final()
+            return with_warnings(outcome, notes + _remarks(recipe, sweep, reported))
+
         watch = Watch(sweep, tests, held_out)
-        train_sweep(sweep, batches, recipe, watch, self.eval_every, label=self.protocol)
+        return SweepProbe(sweep, stream, recipe, watch, self.eval_every, self.protocol, conclude)
+
+    def _outcome(
+        self, watch: Watch, ids: Sequence[str], target: np.ndarray, classes: int
+    ) -> Outcome:
         final, best = watch.final(), watch.best
         reported = best if self.selection == "test" else final
         columns = {
-            "id": np.asarray(table.ids, dtype=np.str_),
-            "target": tests.target,
+            "id": np.asarray(ids, dtype=np.str_),
+            "target": target,
             "prediction": reported.prediction,
-            "value": (reported.prediction == tests.target).astype(np.float64),
+            "value": (reported.prediction == target).astype(np.float64),
             "prediction_final": final.prediction,
             "prediction_best": best.prediction,
         }
-        if len(train.classes) > TOP:
+        if classes > TOP:
             columns["top5"] = reported.top5
-        outcome = Outcome(columns=columns, extras=watch.table() | reported.extras())
-        return with_warnings(outcome, notes + _remarks(recipe, sweep, reported))
+        return Outcome(columns=columns, extras=watch.table() | reported.extras())
 
     def score(self, outcome: Outcome) -> dict[str, Metric]:
         """`top1`, `top5` of the reported head, `final_top1`, and the test-selected `best_top1`."""
@@ -178,30 +202,28 @@ class Linear(Task):
         data: TaskData,
         transform: EvalTransform,
         notes: list[str],
-    ) -> tuple[Batches, EvaluationSet | None]:
-        """Training batches, and stored features of the held-out slice if there is one."""
+    ) -> tuple[Stream, EvaluationSet | None]:
+        """The training images, and stored features of the held-out slice if there is one."""
+        from bench.streams import Stream
         from bench.transforms import TrainTransform
-        from tasks.feature_batches import AugmentedBatches, CachedBatches
         from tasks.probe import EvaluationSet
 
-        length = recipe.epoch_iterations
         if recipe.augmentation == "none":
             table = data.features(model, train, transform)
             fit, held = self._slices(table.targets, data.seed)
-            batch = _clipped(recipe.batch, len(fit), notes)
             held_out = EvaluationSet.of(table, recipe.tokens, held)
-            whole = EvaluationSet.of(table, recipe.tokens)
-            cached = CachedBatches(whole, fit, batch, length, data.seed, data.device)
-            return cached, held_out if len(held) else None
-        fit, held = self._slices(train.targets, data.seed)
-        batch = _clipped(recipe.batch, len(fit), notes)
-        crops = TrainTransform(recipe.augmentation, transform.spec.size_px)
-        fresh = AugmentedBatches(model, train, fit, recipe.tokens, crops, data, batch, length)
-        if not len(held):
-            return fresh, None
-        piece = train.take(held, f"{train.name}#held_out={self.holdout:g},seed={data.seed}")
-        table = data.features(model, piece, transform)
-        return fresh, EvaluationSet.of(table, recipe.tokens)
+            rows, crops = table.split_rows[fit], transform
+        else:
+            rows, held = self._slices(train.targets, data.seed)
+            crops = TrainTransform(recipe.augmentation, transform.spec.size_px)
+            if len(held):
+                name = f"{train.name}#held_out={self.holdout:g},seed={data.seed}"
+                table = data.features(model, train.take(held, name), transform)
+                held_out = EvaluationSet.of(table, recipe.tokens)
+        batch = _clipped(recipe.batch, len(rows), notes)
+        length = recipe.epoch_iterations or len(rows) // batch
+        stream = Stream(train, rows, crops, batch, length, data.seed)
+        return stream, held_out if len(held) else None
 
     def _slices(self, targets: np.ndarray, seed: int) -> tuple[np.ndarray, np.ndarray]:
         """(rows to train on, rows to choose on); none of the latter with selection=test."""

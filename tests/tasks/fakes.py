@@ -39,6 +39,7 @@ class FakeTable:
 
     def __init__(self, split: FakeSplit) -> None:
         self.ids, self.targets, self.classes = split.ids, split.targets, split.classes
+        self.split_rows = np.arange(len(split))
         self._values = split.values.astype(np.float16)
         self._values.flags.writeable = False  # as a memory map opened for reading
 

@@ -14,8 +14,8 @@ from bench.features import FeatureCache
 from bench.records import Outcome
 from bench.spec import parse_dataset
 from bench.task import TaskData, warnings_of
+from bench.streams import Batches, Stream, open_stream
 from bench.transforms import TrainTransform
-from tasks.feature_batches import AugmentedBatches
 from tasks.image.knn import Knn
 from tasks.image.linear import Linear
 
@@ -85,16 +85,16 @@ def test_exact_protocols_forward_fresh_crops(
     )
 
 
-def source_of(model: LoadedModel, data: TaskData, rows: np.ndarray, batch: int) -> AugmentedBatches:
+def source_of(model: LoadedModel, data: TaskData, rows: np.ndarray, batch: int) -> Batches:
     crops = TrainTransform("rrc_bilinear", 16)
-    return AugmentedBatches(model, data.open("train"), rows, ("cls", "avg"), crops, data, batch)
+    stream = Stream(data.open("train"), rows, crops, batch, len(rows) // batch, data.seed)
+    return open_stream(stream, ("cls", "avg"), model, data)
 
 
 def batches_of(
     folder: Path, model: LoadedModel, cache: Path, **changes: object
 ) -> list[tuple[dict[str, torch.Tensor], torch.Tensor]]:
     source = source_of(model, data_in(folder, cache, **changes), np.arange(3, 48), batch=12)
-    assert source.iterations == 3
     return [*source.epoch(0), *source.epoch(1)]
 
 

@@ -9,10 +9,11 @@ import torch
 from bench.errors import DataError, SpecError, TrainingError
 from bench.records import Outcome
 from bench.spec import bind, parse
+from bench.streams import StoredBatches, epoch_order
 from bench.task import warnings_of
 from bench.values import non_default
 from tasks import sweep
-from tasks.feature_batches import CachedBatches, epoch_order, held_out_slice
+from tasks.feature_batches import held_out_slice
 from tasks.image.linear import Linear
 from tasks.linear_protocols import PROTOCOLS
 from tests.tasks.fakes import FakeData, data_of, fake_model, one_hot
@@ -85,14 +86,14 @@ def test_the_held_out_slice_is_never_trained_on(monkeypatch: pytest.MonkeyPatch)
     data.train.values[:, 0] = np.arange(400)  # each row carries its own number
     _, held = held_out_slice(data.train.targets, 0.1, data.seed)
     seen: set[int] = set()
-    epoch = CachedBatches.epoch
+    epoch = StoredBatches.epoch
 
-    def spying(self: CachedBatches, number: int):
+    def spying(self: StoredBatches, number: int):
         for features, target in epoch(self, number):
             seen.update(features["avg"][:, 0].int().tolist())
             yield features, target
 
-    monkeypatch.setattr(CachedBatches, "epoch", spying)
+    monkeypatch.setattr(StoredBatches, "epoch", spying)
     run(data)
     assert len(held) == 40
     assert seen == set(range(400)) - set(held.tolist())

@@ -1,0 +1,255 @@
+"""Fills the cells of one model: what tasks share is computed once, and each cell stands alone.
+
+All that cells need is looked at before anything runs. Tasks that read the same images through the
+same transform share one frozen pass, and probes that train on the same crops one stream.
+"""
+
+from __future__ import annotations
+
+import resource
+import sys
+import time
+from collections.abc import Iterable, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING, Any
+
+import torch
+
+from bench import plan, provenance
+from bench.errors import SSLBenchError
+from bench.plan import Request
+from bench.probing import Probe, run_probes
+from bench.progress import say
+from bench.records import Identity, Outcome, Result
+from bench.sharing import SharedPass, shared_passes
+from bench.store import Store
+from bench.task import Task, TaskData, warnings_of
+from bench.workspace import workspace
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from bench.checkpoint import LoadedModel
+    from bench.engine import Report
+
+
+@dataclass(eq=False)
+class Cell:
+    """One cell that is to be made.
+
+    Attributes:
+        request: the task.
+        data: its data set.
+        identity: what it will be stored under.
+        name: in messages.
+        skipped: why images that it would have read are left out.
+        seconds: its own time and its share of what it shares.
+        shared: what it shares, with whom, and the seconds of the whole of it.
+    """
+
+    request: Request
+    data: TaskData
+    identity: Identity
+    name: str
+    started: datetime = field(default_factory=lambda: datetime.now(UTC))
+    skipped: list[str] = field(default_factory=list)
+    seconds: float = 0.0
+    shared: list[dict[str, Any]] = field(default_factory=list)
+
+    @contextmanager
+    def timed(self) -> Iterator[None]:
+        """What runs inside counts as this cell's time, what it leaves out as left out here."""
+        self.data.skipped.clear()
+        clock = time.perf_counter()
+        try:
+            yield
+        finally:
+            self.seconds += time.perf_counter() - clock
+            self.skipped += [text for text in self.data.skipped if text not in self.skipped]
+
+
+def charge(cells: Sequence[Cell], what: str, seconds: float) -> None:
+    """Shares the seconds of a common piece of work among cells, and notes it in each."""
+    texts = [cell.request.text for cell in cells]
+    for cell in cells:
+        cell.seconds += seconds / len(cells)
+        cell.shared.append({"what": what, "seconds": seconds, "tasks": texts})
+
+
+class Filling:
+    """The cells of one model and seed; the data of any data set leads to that of the others."""
+
+    def __init__(self, model: LoadedModel, data: TaskData, store: Store, report: Report) -> None:
+        self.model, self.data, self.store, self.report = model, data, store, report
+
+    def fill(self, wanted: Sequence[Request], seed: int) -> None:
+        """Make every cell that the store lacks; what goes wrong fails its own cells only."""
+        cells = [cell for request in wanted if (cell := self._open(request))]
+        for shared in shared_passes(self.model, cells):
+            self._pass(shared)
+        streams: dict[str, list[tuple[Cell, Probe]]] = {}
+        for cell in cells:
+            with self._guarded(cell):
+                with cell.timed():
+                    probe = cell.request.task.probe(self.model, cell.data)
+                if probe is None:
+                    self._make(cell)
+                else:
+                    streams.setdefault(probe.stream.key, []).append((cell, probe))
+        for group in streams.values():
+            self._train(group)
+
+    def outcome(self, model: LoadedModel, request: Request, data: TaskData) -> Outcome:
+        """The outcome of a cell that another one reads: from the store, or made and stored."""
+        identity = plan.identity(model, request, data)
+        if (old := self.store.get(identity)) is None:
+            return self._make(Cell(request, data, identity, self._name(request)))
+        return self.store.outcome(old)
+
+    def _open(self, request: Request) -> Cell | None:
+        """The cell, unless it is stored or cannot be."""
+        data = self.data.beside(request.spec.dataset)
+        data.runner = self.outcome
+        name = self._name(request)
+        try:
+            identity = plan.identity(self.model, request, data)
+            if (old := self.store.get(identity)) is None:
+                return Cell(request, data, identity, name)
+            self.report.stood.append(old)
+        except Exception as error:
+            self.report.fail(name, error)
+        return None
+
+    def _name(self, request: Request) -> str:
+        return f"{self.model.record.name} · {request.text} · seed {self.data.seed}"
+
+    def _pass(self, shared: SharedPass[Cell]) -> None:
+        """One frozen pass for all cells that read it; a failure is met again by each of them."""
+        data = shared.users[0].data
+        try:
+            made = data.prepare(self.model, shared.split, shared.transform, shared.tokens)
+        except SSLBenchError:
+            return
+        if made:
+            names = ", ".join(dict.fromkeys(cell.request.spec.name for cell in shared.users))
+            what = f"{shared.split.name} {shared.split.split}, {shared.transform.id}"
+            say(f"one pass over {what}: {made['images']} images for {names}")
+            charge(shared.users, f"pass over {what}", made["seconds"])
+
+    def _train(self, group: Sequence[tuple[Cell, Probe]]) -> None:
+        """Trains the probes of one stream together."""
+        cells, probes = [cell for cell, _ in group], [probe for _, probe in group]
+        stream = probes[0].stream
+        what = f"{stream.split.name} {stream.split.split}, {stream.transform.id}"
+        if len(group) > 1:
+            names = ", ".join(cell.request.spec.name for cell in cells)
+            say(f"one stream of {what} trains {names}")
+        clock = time.perf_counter()
+        try:
+            found = run_probes(probes, self.model, cells[0].data)
+        except Exception as error:  # of the stream itself, so of every one of them
+            found = [error] * len(group)
+        seconds = time.perf_counter() - clock
+        if len(group) > 1:
+            charge(cells, f"stream of {what}", seconds)
+        else:
+            cells[0].seconds += seconds
+        for cell, outcome in zip(cells, found, strict=True):
+            if isinstance(outcome, Exception):
+                self.report.fail(cell.name, outcome)
+            else:
+                with self._guarded(cell):
+                    self._keep(cell, outcome)
+
+    def _make(self, cell: Cell) -> Outcome:
+        """Runs a task and stores what came out, with a folder to continue in after a kill."""
+        data = cell.data
+        if data.device.startswith("cuda"):
+            torch.cuda.reset_peak_memory_stats()
+        with workspace(data.cache.root / "work" / cell.identity.digest) as folder:
+            before, data.workspace = data.workspace, folder
+            try:
+                with cell.timed():
+                    outcome = cell.request.task.run(self.model, data)
+            finally:
+                data.workspace = before
+            self._keep(cell, outcome)
+        return outcome
+
+    def _keep(self, cell: Cell, outcome: Outcome) -> None:
+        """Scores and stores an outcome."""
+        result = self._result(cell, outcome)
+        self.store.write(result, outcome)
+        self.report.ran.append(result)
+        say(f"{cell.name}: {_shown(result)} in {cell.seconds:.1f} s")
+        for text in result.warnings:
+            say(f"  warning: {text}")
+
+    def _result(self, cell: Cell, outcome: Outcome) -> Result:
+        task, data = cell.request.task, cell.data
+        cost: dict[str, Any] = {
+            "seconds": cell.seconds,
+            "images": sum(len(data.open(split)) for split in task.needs),
+            "peak_memory_bytes": peak_memory(data.device),
+        }
+        return Result(
+            identity=cell.identity,
+            task_spec=cell.request.text,
+            headline=task.headline,
+            metrics=task.score(outcome),
+            model=self.model.record.to_dict(),
+            dataset=_describe(data, task),
+            cost=cost | ({"shared": cell.shared} if cell.shared else {}),
+            provenance=provenance.collect(cell.started),
+            warnings=[
+                *warnings_of(outcome),
+                *(f"left out: {reason}" for reason in cell.skipped),
+                *_of_training(self.model),
+            ],
+        )
+
+    @contextmanager
+    def _guarded(self, cell: Cell) -> Iterator[None]:
+        """A defect of a task or a library must not take the other cells with it."""
+        try:
+            yield
+        except Exception as error:
+            self.report.fail(cell.name, error)
+
+
+def peak_memory(device: str) -> int:
+    """Peak memory in bytes: of the device, or of this process so far on a CPU."""
+    if device.startswith("cuda"):
+        return torch.cuda.max_memory_allocated()
+    # Linux counts in KiB, macOS in bytes.
+    unit = 1 if sys.platform == "darwin" else 1024
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit
+
+
+def _of_training(model: LoadedModel) -> list[str]:
+    """What the pre-training record says against a model."""
+    collapsed = (model.record.pretrain or {}).get("collapsed")
+    return [f"pre-training collapsed: {collapsed}"] if collapsed else []
+
+
+def _describe(data: TaskData, task: Task) -> dict[str, Any]:
+    splits = {name: data.open(name) for name in task.needs}
+    return {
+        "name": "+".join(str(part) for part in data.parts),
+        "manifests": {name: split.manifest for name, split in splits.items()},
+        "images": {name: len(split) for name, split in splits.items()},
+        "classes": len(next(iter(splits.values())).classes),
+        "split_rule": "+".join(_unique(next(iter(splits.values())).split_ids)),
+    }
+
+
+def _unique(texts: Iterable[str]) -> list[str]:
+    return list(dict.fromkeys(texts))
+
+
+def _shown(result: Result) -> str:
+    metric = result.metrics[result.headline]
+    interval = "" if metric.low is None else f" [{metric.low:.4f}, {metric.high:.4f}]"
+    return f"{result.headline} {metric.value:.4f}{interval}"
