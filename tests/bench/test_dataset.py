@@ -283,6 +283,42 @@ def test_lists_come_before_draws(root: Path) -> None:
     assert len(split) == TRAIN
 
 
+@pytest.mark.parametrize(
+    ("lines", "each", "longer"), [(12_811, 12, 811), (128_116, 128, 116)], ids=["1 %", "10 %"]
+)
+def test_lists_of_the_size_of_simclr_keep_their_balance(
+    lines: int, each: int, longer: int, tmp_path: Path
+) -> None:
+    """SimCLRv2's lists: 12 or 13 images of each of 1,000 classes, 128 or 129."""
+    wnids = [f"n{index:08d}" for index in range(1000)]
+    ids = [f"{wnid}/{wnid}_{number}.JPEG" for wnid in wnids for number in range(each + 2)]
+    names = [
+        f"{wnid}_{number}.JPEG"
+        for index, wnid in enumerate(wnids)
+        for number in range(1, each + 1 + (index < longer))
+    ]
+    path = tmp_path / "list.txt"
+    path.write_text("\n".join(reversed(names)) + "\n")
+    chosen = subsets.of_list(ids, wnids, path)
+    assert len(chosen) == len(names) == lines
+    counts = Counter(ids[index].partition("/")[0] for index in chosen)
+    assert Counter(counts.values()) == {each: 1000 - longer, each + 1: longer}
+    path.write_text("\n".join([*names, f"{wnids[5]}_99999.JPEG"]))
+    with pytest.raises(DataError, match=rf"1 of its images are not .*{wnids[5]}_99999"):
+        subsets.of_list(ids, wnids, path)
+
+
+def test_class_list_of_imagenet100_renumbers_a_hundred_classes(tmp_path: Path) -> None:
+    wnids = tuple(f"n{index:08d}" for index in range(1000))
+    path = tmp_path / "imagenet100.txt"
+    path.write_text("\n".join(wnids[5::10][::-1]))
+    targets = np.arange(1000).repeat(2)
+    chosen, renumbered, names = subsets.of_classes(wnids, targets, path)
+    assert names == wnids[5::10]
+    assert renumbered.tolist() == np.arange(100).repeat(2).tolist()
+    assert targets[chosen].tolist() == np.arange(5, 1000, 10).repeat(2).tolist()
+
+
 @pytest.mark.parametrize("content", ["", "# only a comment\n"])
 def test_empty_list_is_refused(content: str, root: Path) -> None:
     (root / "few.txt").write_text(content)
@@ -379,6 +415,16 @@ def test_dataset_is_not_taken_for_another_of_the_same_layout(root: Path) -> None
         assert found.startswith(f"found in {place}: ")
         assert expected == "expected:"
         assert any("train/<wnid>/*.JPEG" in line for line in tree)
+
+
+def test_split_rules_of_the_parts_are_told_in_their_order(root: Path) -> None:
+    for number in range(5):
+        for kind in ("lake", "beach"):
+            (root / "resisc45" / kind).mkdir(parents=True, exist_ok=True)
+            Image.new("RGB", (2, 2)).save(root / f"resisc45/{kind}/{number}.png")
+    split = open_split("imagenette+resisc45[n=2]", "train", root)
+    assert split.split_ids == ("official", "hash60-20-20")
+    assert open_split("imagenette[n=2]", "train", root).split_ids == ("official",)
 
 
 @pytest.mark.parametrize("name", registry.names("dataset"))

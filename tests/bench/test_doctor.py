@@ -2,6 +2,7 @@
 
 import importlib.metadata
 import json
+import pickle
 import subprocess
 import sys
 from pathlib import Path
@@ -14,6 +15,7 @@ from PIL import Image
 
 from bench import doctor, registry
 from bench.doctor import Check, Report, report
+from tests.bench.trees import write_photographs
 
 
 @pytest.fixture(autouse=True)
@@ -100,6 +102,23 @@ def test_datasets_are_counted_or_shown_as_a_tree(tmp_path: Path) -> None:
     assert found["cifar10"].mend.startswith("expected:\n  cifar-10-batches-py/")
     assert not whole.healthy
     assert set(found) == {"data root", *registry.names("dataset")} - {"folder"}
+
+
+def test_sets_without_train_are_counted_by_their_own_splits(tmp_path: Path) -> None:
+    truth = {"imlist": ["a", "b"], "qimlist": ["c"], "gnd": [{"bbx": [0, 0, 2, 2], "easy": [1]}]}
+    truth["gnd"][0] |= {"hard": [], "junk": []}
+    write_photographs(tmp_path / "roxford5k", truth)
+    (tmp_path / "roxford5k/gnd_roxford5k.pkl").write_bytes(pickle.dumps(truth))
+    (tmp_path / "rparis6k/jpg").mkdir(parents=True)
+    write_images(tmp_path / "resisc45/lake", 2)
+    found = checks(report(tmp_path), "data")
+    assert found["roxford5k"].found.startswith("database 2 images without labels; query 1 images")
+    assert (found["roxford5k"].status, found["roxford5k"].mend) == ("ok", "")
+    assert found["rparis6k"].status == "broken"
+    assert "query: no file gnd_rparis6k.pkl" in found["rparis6k"].found
+    assert found["rparis6k"].mend.startswith("expected:\n  rparis6k/")
+    assert found["resisc45"].status == "broken"
+    assert found["imagenet9"].status == "absent"
 
 
 def test_unreadable_images_are_seen(tmp_path: Path) -> None:
