@@ -9,19 +9,19 @@ processor and one thread, so that other work on the machine does not count.
 
 import statistics
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from types import SimpleNamespace
+from typing import Any
 
 import numpy as np
 import torch
 from PIL import Image
 
 from bench.checkpoint import load_model
-from bench.transforms import TrainTransform
-from tasks.feature_batches import AugmentedBatches, CachedBatches
+from bench.streams import FeatureBatch, Stream, open_stream
+from bench.transforms import EvalTransform, TrainTransform
 from tasks.linear_protocols import PROTOCOLS
-from tasks.probe import Batches, EvaluationSet
 from tasks.sweep import HeadSweep
 
 LRS = tuple(float(lr) for lr in np.geomspace(1e-3, 1.0, 20))
@@ -47,26 +47,38 @@ class RandomImages:
         return Image.fromarray(pixels)
 
 
-def augmented(images: int, batch: int) -> Batches:
-    """Fresh crops through a frozen ViT (96 wide, 4 blocks, 64 tokens)."""
+@dataclass(frozen=True)
+class Source:
+    """Batches of a stream, and its shape."""
+
+    epoch: Callable[[int], Iterator[FeatureBatch]]
+    batch: int
+    iterations: int
+
+
+def source(transform: TrainTransform | EvalTransform, images: int, batch: int, **of: Any) -> Source:
+    """The stream of so many random images, opened for the class token."""
+    stream = Stream(RandomImages(images), np.arange(images), transform, batch, images // batch, 0)
     model = load_model("random:vit_mini_patch4_32?seed=0")
-    data = SimpleNamespace(
-        device="cpu", batch_size=batch, workers=0, precision="fp32", seed=0, skip_bad=0
-    )
-    crops = TrainTransform("rrc_bilinear", 32)
-    rows = np.arange(images)
-    return AugmentedBatches(model, RandomImages(images), rows, ("cls",), crops, data, batch)
+    data = SimpleNamespace(device="cpu", batch_size=batch, workers=0, precision="fp32", **of)
+    batches = open_stream(stream, ("cls",), model, data)
+    return Source(batches.epoch, batch, stream.iterations)
 
 
-def cached(images: int, batch: int, width: int) -> Batches:
+def augmented(images: int, batch: int) -> Source:
+    """Fresh crops through a frozen ViT (96 wide, 4 blocks, 64 tokens)."""
+    return source(TrainTransform("rrc_bilinear", 32), images, batch, skip_bad=0)
+
+
+def cached(images: int, batch: int, width: int) -> Source:
     """Rows of a stored float16 matrix."""
     rng = np.random.default_rng(0)
     values = rng.standard_normal((images, width), dtype=np.float32).astype(np.float16)
-    whole = EvaluationSet({"cls": values}, np.arange(images) % CLASSES)
-    return CachedBatches(whole, np.arange(images), batch)
+    table = SimpleNamespace(get=lambda recipe: values, split_rows=np.arange(images))
+    return source(EvalTransform(), images, batch, features=lambda *asked: table)
 
 
-def together(batches: Batches, epochs: int, width: int) -> torch.Tensor:
+def together(batches: Source, epochs: int, width: int) -> torch.Tensor:
     """All heads in one pass; weights (h, c, d)."""
     protocol = replace(PROTOCOLS["linear_dino"], lrs=LRS, epochs=epochs)
     sweep = HeadSweep(protocol, {"cls": width}, CLASSES, batches.batch)
@@ -76,7 +88,7 @@ def together(batches: Batches, epochs: int, width: int) -> torch.Tensor:
     return sweep.groups[0][1].weight
 
 
-def apart(batches: Batches, epochs: int, width: int) -> torch.Tensor:
+def apart(batches: Source, epochs: int, width: int) -> torch.Tensor:
     """One run after the other; weights (h, c, d)."""
     start = together(batches, 0, width)[0]
     weights = []
@@ -97,7 +109,7 @@ def apart(batches: Batches, epochs: int, width: int) -> torch.Tensor:
     return torch.stack(weights)
 
 
-def compare(label: str, batches: Batches, epochs: int, width: int) -> None:
+def compare(label: str, batches: Source, epochs: int, width: int) -> None:
     """Medians of both ways and their ratio; the weights must agree."""
     ways: dict[str, Callable[..., torch.Tensor]] = {"together": together, "apart": apart}
     seconds: dict[str, list[float]] = {name: [] for name in ways}
