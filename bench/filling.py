@@ -15,9 +15,11 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
 import torch
 
 from bench import plan, provenance
+from bench.class_words import class_words
 from bench.errors import SSLBenchError
 from bench.plan import Request
 from bench.probing import Probe, run_probes
@@ -33,6 +35,7 @@ if TYPE_CHECKING:
 
     from bench.checkpoint import LoadedModel
     from bench.engine import Report
+    from bench.split import Split
 
 
 @dataclass(eq=False)
@@ -181,7 +184,8 @@ class Filling:
     def _keep(self, cell: Cell, outcome: Outcome) -> None:
         """Scores and stores an outcome."""
         result = self._result(cell, outcome)
-        self.store.write(result, outcome)
+        split = cell.data.open(cell.request.task.needs[-1])
+        self.store.write(result, with_class_names(outcome, split))
         self.report.ran.append(result)
         say(f"{cell.name}: {_shown(result)} in {cell.seconds:.1f} s")
         for text in result.warnings:
@@ -217,6 +221,16 @@ class Filling:
             yield
         except Exception as error:
             self.report.fail(cell.name, error)
+
+
+def with_class_names(outcome: Outcome, split: Split) -> Outcome:
+    """The same outcome, with the names of the classes that its targets count, for who reads it."""
+    target = outcome.columns.get("target")
+    names = class_words(split)
+    if target is None or target.dtype.kind not in "iu" or not names:
+        return outcome
+    named = {"class_names": np.array(names, dtype=np.str_), **outcome.extras}
+    return Outcome(columns=outcome.columns, extras=named)
 
 
 def peak_memory(device: str) -> int:
