@@ -32,6 +32,8 @@ SMALL: dict[str, Any] = {
 }
 # Without local crops, as SOVE's Table 7 compares methods.
 TWO_CROP: dict[str, Any] = {"epochs": 300.0, "local_crops": 0, "global_area": (0.14, 1.0)}
+# Where checkpoints have the first layer of the head, for fine-tuning from it (``Method.extras``).
+HEAD_LAYER: dict[str, Any] = {"head": {"layer": "teacher.model.head.0"}}
 
 
 @dataclass(frozen=True, kw_only=True)

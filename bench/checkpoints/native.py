@@ -50,7 +50,11 @@ class NativeFamily(Family):
         return str(folder)
 
     def load(self, source: str) -> LoadedModel:
-        """The evaluated branch, with prototypes when the card declares them under `extras`."""
+        """The evaluated branch, with what the card declares under `extras`: prototypes, head layer.
+
+        A folder without `method.safetensors` still gives the backbone, without the head layer. What
+        is loaded is part of the model's identity, for every task.
+        """
         path = Path(split_source(source)[0]).expanduser()
         folder = _folder(path)
         if folder is None:
@@ -91,8 +95,10 @@ def write_checkpoint(
 
     `meta` is the card without `schema` and `weights`: `arch` is required, `FIELDS` lists the rest.
     `extras={"proto": {"projector": PREFIX, "prototypes": NAME, "temperature": 0.07}}` names the
-    tensors of `method_state` behind the recipe `proto`. CheckpointError when `build_network(arch,
-    **arch_kwargs)` does not give back the tensors of `vit`; StoreError when the disk is full.
+    tensors of `method_state` behind the recipe `proto`, `{"head": {"layer": PREFIX}}` the first
+    linear layer of the projection head, which `semi` keeps. CheckpointError when
+    `build_network(arch, **arch_kwargs)` does not give back the tensors of `vit`; StoreError when
+    the disk is full.
     """
     folder = Path(folder)
     card = json.dumps(_card(vit, meta), indent=1, allow_nan=False) + "\n"
@@ -173,9 +179,28 @@ def _check_digest(folder: Path, expected: str, state: Mapping[str, Tensor]) -> N
 
 
 def _extras(folder: Path, declared: Mapping[str, Any]) -> dict[str, nn.Module]:
-    if "proto" not in declared:
-        return {}
-    return {"proto": Prototypes.from_tensors(safe_torch_load(folder / METHOD), **declared["proto"])}
+    found: dict[str, nn.Module] = {}
+    if "proto" in declared:
+        tensors = safe_torch_load(folder / METHOD)
+        found["proto"] = Prototypes.from_tensors(tensors, **declared["proto"])
+    if "head" in declared and (folder / METHOD).exists():
+        found["head"] = _first_layer(safe_torch_load(folder / METHOD), **declared["head"])
+    return found
+
+
+def _first_layer(state: Mapping[str, Tensor], layer: str) -> nn.Sequential:
+    """The linear layer of that name with the GELU behind it: (b, d) -> (b, hidden)."""
+    names = {"weight": f"{layer}.weight", "bias": f"{layer}.bias"}
+    values = {key: state[name] for key, name in names.items() if name in state}
+    if "weight" not in values or values["weight"].ndim != 2:
+        raise CheckpointError(
+            f"no linear layer '{layer}' among {', '.join(sorted(state)[:5])}: correct 'extras' in "
+            f"{CARD}"
+        )
+    width, in_dim = values["weight"].shape
+    linear = nn.Linear(in_dim, width, "bias" in values, device="meta")
+    linear.load_state_dict(values, assign=True)
+    return nn.Sequential(linear, nn.GELU())
 
 
 def _folder(path: Path) -> Path | None:

@@ -1,6 +1,7 @@
 """DINO: self-distillation of class tokens between global and local crops."""
 
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -12,6 +13,7 @@ from trainers.blocks.targets import Centre
 from trainers.blocks.teacher import MomentumTeacher
 from trainers.blocks.views import Batch, ViewSpec
 from trainers.distillation import (
+    HEAD_LAYER,
     SMALL,
     TWO_CROP,
     PrototypeHeadRecipe,
@@ -112,6 +114,9 @@ class DINO(Method):
     def after_step(self, step: int) -> None:
         self.centre.update()
         self.teacher.update(self.student, cosine(step, self.r.momentum, 1.0, self.plan.steps))
+
+    def extras(self) -> dict[str, Any]:
+        return HEAD_LAYER
 
     def backbone(self) -> Network:
         return self.teacher.model["encoder"].vit

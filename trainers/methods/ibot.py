@@ -16,6 +16,7 @@ from trainers.blocks.teacher import MomentumTeacher
 from trainers.blocks.views import Batch, ViewSpec
 from trainers.blocks.vit import TokenOutput
 from trainers.distillation import (
+    HEAD_LAYER,
     SMALL,
     TWO_CROP,
     MaskedRecipe,
@@ -182,8 +183,8 @@ class iBOT(Method):
 
     def extras(self) -> dict[str, Any]:
         if not (self.r.patch_weight and self.r.norm_last_layer):
-            return {}  # a free gain is no part of what reads prototypes as cosines
-        return {
+            return HEAD_LAYER  # a free gain is no part of what reads prototypes as cosines
+        return HEAD_LAYER | {
             "proto": {
                 "projector": "teacher.model.head",
                 "prototypes": "teacher.model.prototypes.weight",

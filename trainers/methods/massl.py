@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass
 from functools import partial
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -17,6 +18,7 @@ from trainers.blocks.schedules import cosine
 from trainers.blocks.teacher import MomentumTeacher
 from trainers.blocks.views import Batch, ViewSpec
 from trainers.distillation import (
+    HEAD_LAYER,
     SMALL,
     MultiCropRecipe,
     multi_crop,
@@ -127,6 +129,9 @@ class MaSSL(Method):
     def after_step(self, step: int) -> None:
         self.bank.update()
         self.teacher.update(self.student, cosine(step, self.r.momentum, 1.0, self.plan.steps))
+
+    def extras(self) -> dict[str, Any]:
+        return HEAD_LAYER
 
     def backbone(self) -> Network:
         return self.teacher.model["encoder"].vit

@@ -31,6 +31,7 @@ from trainers.blocks.teacher import MomentumTeacher
 from trainers.blocks.views import Batch, ViewSpec
 from trainers.blocks.vit import TokenOutput
 from trainers.distillation import (
+    HEAD_LAYER,
     SMALL,
     TWO_CROP,
     MaskedRecipe,
@@ -264,6 +265,9 @@ class SOVE(Method):
         if self.r.patch_weight:
             self.patch_bank.update()
         self.teacher.update(self.student, cosine(step, self.r.momentum, 1.0, self.plan.steps))
+
+    def extras(self) -> dict[str, Any]:
+        return HEAD_LAYER
 
     def backbone(self) -> Network:
         return self.teacher.model["encoder"].vit
