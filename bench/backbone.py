@@ -65,6 +65,7 @@ class Backbone(nn.Module):
         self.pos_interp: PosInterp = pos_interp
         self.extras = nn.ModuleDict(dict(extras or {}))
         self._trunk = trunk_of(vit, pos_interp)
+        self._token_shapes: dict[int, tuple[int, int]] = {}
         self.embed_dim = self._trunk.widths[-1]
         self.depth = self._trunk.depth
         self.patch_size = self._trunk.patch_size
@@ -118,11 +119,13 @@ class Backbone(nn.Module):
 
     def token_shape(self, size_px: int) -> tuple[int, int]:
         """(t, d) of the recipe `tokens` for square images of this side."""
-        weight = next(self.vit.parameters())
-        image = torch.zeros(1, 3, size_px, size_px, device=weight.device, dtype=weight.dtype)
-        with torch.inference_mode():
-            found = self.features(image, ["tokens"])["tokens"]
-        return found.shape[1], found.shape[2]
+        if size_px not in self._token_shapes:
+            weight = next(self.vit.parameters())
+            image = torch.zeros(1, 3, size_px, size_px, device=weight.device, dtype=weight.dtype)
+            with torch.inference_mode():
+                found = self._last("tokens", self.tokens(image).layers[-1])  # (1, t, d)
+            self._token_shapes[size_px] = (found.shape[1], found.shape[2])
+        return self._token_shapes[size_px]
 
     def available(self, recipe: str) -> bool:
         """Whether this backbone can give the recipe: it has the CLS token, blocks or prototypes."""

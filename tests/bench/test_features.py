@@ -21,10 +21,10 @@ from bench.checkpoint import LoadedModel, load_model
 from bench.errors import CheckpointError, DataError, SpecError, StoreError
 from bench.feature_file import PartialFeatures, runs
 from bench.features import FeatureCache
-from bench.loader import PixelCache, image_batches
+from bench.loader import ImageBatch, PixelCache, by_size, image_batches
 from bench.network import seeded_network
 from bench.records import KeyReport
-from bench.transforms import EvalTransform, InputSpec
+from bench.transforms import EvalTransform, InputSpec, ThumbnailTransform
 
 MODEL = "random:vit_mini_patch4_32"
 
@@ -474,3 +474,73 @@ def test_a_loader_that_is_left_early_stops_its_thread():
     next(batches)
     batches.close()
     assert not [t for t in threading.enumerate() if t.name.startswith("decode")]
+
+
+@dataclass(frozen=True)
+class Photos(Noise):
+    """Images of three sizes, as photographs come."""
+
+    def image(self, index):
+        rng = np.random.default_rng(index)
+        size = ((40, 56), (56, 40), (20, 24))[index % 3]
+        return Image.fromarray(rng.integers(0, 256, (*size, 3), np.uint8))
+
+
+@pytest.mark.parametrize(("batch_size", "workers"), [(1, 0), (4, 0), (16, 1)])
+def test_images_of_unequal_size_go_by_size_and_come_back_in_order(
+    batch_size, workers, model, tmp_path
+):
+    transform = ThumbnailTransform(48, scales=(1.0, 2**-0.5))
+    cache = FeatureCache(tmp_path, shard_rows=7)
+    table = cache.extract(model, Photos(20), transform, batch_size=batch_size, workers=workers)
+    assert len(table) == 20
+    for index in (0, 1, 2, 19):
+        image = model.backbone.input.normalise(transform(Photos(20).image(index))[None])
+        half = torch.nn.functional.interpolate(
+            image, scale_factor=2**-0.5, mode="bilinear", align_corners=False
+        )
+        with torch.no_grad():
+            one, two = (model.backbone.features(x, ["cls"])["cls"] for x in (image, half))
+        np.testing.assert_allclose(table.get("cls")[index], ((one + two) / 2)[0], atol=4e-3)
+
+
+def test_few_forwards_serve_images_of_few_sizes(model, cache):
+    sizes = forwarded(model)
+    cache.extract(model, Photos(60), ThumbnailTransform(48), batch_size=10)
+    assert sizes == [10] * 6
+
+
+def test_buckets_wait_for_a_bounded_number_of_images():
+    def images():
+        for index in range(40):
+            read.append(index)
+            pixels = torch.zeros(1, 3, 8, 8 + index, dtype=torch.uint8)
+            yield ImageBatch(torch.tensor([index]), pixels, {})
+
+    read: list[int] = []
+    found = by_size(images(), batch_size=2, waiting=4)
+    next(found)
+    assert len(read) == 8
+    assert sorted([0, *(int(row) for batch in found for row in batch.rows)]) == list(range(40))
+
+
+def test_unreadable_images_among_unequal_ones_are_told(model, tmp_path):
+    cache = FeatureCache(tmp_path)
+
+    @dataclass(frozen=True)
+    class Broken(Photos):
+        def image(self, index):
+            if index == 5:
+                raise DataError("cannot read image 5.jpg")
+            return super().image(index)
+
+    with pytest.raises(DataError, match=r"5\.jpg"):
+        cache.extract(model, Broken(9), ThumbnailTransform(48))
+    table = cache.extract(model, Broken(9), ThumbnailTransform(48), skip_bad=1)
+    assert len(table) == 8
+    assert "image-5" not in table.ids
+
+
+def test_tokens_of_unequal_images_are_refused(model, cache):
+    with pytest.raises(SpecError, match="one size"):
+        cache.extract(model, Photos(), ThumbnailTransform(48), blocks=("tokens",))

@@ -13,6 +13,7 @@ from bench.transforms import (
     EvalTransform,
     InputSpec,
     SquareTransform,
+    ThumbnailTransform,
     TrainTransform,
     crop_box,
     image_rng,
@@ -166,3 +167,28 @@ def test_crops_of_tiny_and_extreme_images_stay_inside():
 def test_unknown_kind_is_named_with_the_nearest():
     with pytest.raises(SpecError, match="did you mean 'rrc_bicubic'"):
         TrainTransform("rrc_bicubc")
+
+
+@pytest.mark.parametrize(("size", "expected"), [((90, 60), (32, 48)), ((60, 90), (48, 32))])
+def test_a_thumbnail_keeps_the_aspect_and_equals_pil(
+    size: tuple[int, int], expected: tuple[int, int]
+) -> None:
+    image, transform = photo(*size), ThumbnailTransform(48)
+    assert transform(image).shape == (3, *expected)
+    reference = image.copy()
+    reference.thumbnail((48, 48), Image.Resampling.LANCZOS)
+    assert torch.equal(transform(image), to_uint8(reference))
+    assert image.size == size  # PIL's works in place
+
+
+def test_a_thumbnail_never_enlarges_and_converts() -> None:
+    assert ThumbnailTransform(512)(photo(30, 20)).shape == (3, 20, 30)
+    assert ThumbnailTransform(16)(photo(30, 20).convert("L")).shape[0] == 3
+    assert ThumbnailTransform(512, (1.0, 2**-0.5, 0.5)).id == "thumb512-lanczos-1:0.707107:0.5"
+    for wrong in (
+        {"longest_px": 0},
+        {"longest_px": 8, "scales": ()},
+        {"longest_px": 8, "scales": (2.0,)},
+    ):
+        with pytest.raises(SpecError, match="scales"):
+            ThumbnailTransform(**wrong)

@@ -1,0 +1,66 @@
+"""A cell's folder: one owner at a time, kept after a failure, gone after success."""
+
+import os
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from bench.workspace import workspace
+
+
+def test_it_is_removed_at_the_end_and_kept_with_its_content_after_a_failure(
+    tmp_path: Path,
+) -> None:
+    folder = tmp_path / "work/cell"
+
+    def failing() -> None:
+        with workspace(folder) as own:
+            assert own == folder
+            (folder / "state").write_text("1")
+            raise RuntimeError
+
+    with pytest.raises(RuntimeError):
+        failing()
+    assert (folder / "state").read_text() == "1"
+    with workspace(folder) as own:
+        assert own is not None
+        assert (own / "state").read_text() == "1"
+    assert not folder.exists()
+
+
+def test_an_empty_folder_is_not_left_behind(tmp_path: Path) -> None:
+    with pytest.raises(RuntimeError), workspace(tmp_path / "cell"):
+        raise RuntimeError
+    assert not (tmp_path / "cell").exists()
+
+
+def test_a_second_owner_gets_none_and_takes_nothing_away(tmp_path: Path) -> None:
+    with workspace(tmp_path / "cell") as own:
+        assert own is not None
+        (own / "state").write_text("1")
+        with workspace(tmp_path / "cell") as other:
+            assert other is None
+        assert (own / "state").exists()
+
+
+def test_a_killed_owner_frees_it(tmp_path: Path) -> None:
+    folder = tmp_path / "cell"
+    program = (
+        "import sys, time; from pathlib import Path; from bench.workspace import workspace\n"
+        f"with workspace(Path({str(folder)!r})) as own:\n"
+        "    (own / 'state').write_text('1'); print('ready', flush=True); time.sleep(60)\n"
+    )
+    child = subprocess.Popen([sys.executable, "-c", program], stdout=subprocess.PIPE)
+    assert child.stdout is not None
+    child.stdout.readline()
+    with workspace(folder) as own:
+        assert own is None
+    os.kill(child.pid, signal.SIGKILL)
+    child.wait()
+    child.stdout.close()
+    with workspace(folder) as own:
+        assert own is not None
+        assert (own / "state").exists()
