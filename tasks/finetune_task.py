@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from abc import abstractmethod
 from collections.abc import Sequence
 from dataclasses import dataclass, fields
@@ -18,6 +19,8 @@ from tasks.finetune_protocols import Crop, FinetuneProtocol, Schedule, Token, wi
 
 if TYPE_CHECKING:
     from bench.checkpoint import LoadedModel
+
+_RAND_AUGMENT = re.compile(r"none|rand(-(m|n|w|t|mstd|mmax|inc)[0-9.]+)*")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -176,6 +179,10 @@ def _wrong(recipe: FinetuneProtocol) -> str:
         (min(r.mixup, r.cutmix) < 0, "mixup and cutmix must be 0 or more"),
         (min(r.warmup_lr, r.min_lr, r.weight_decay) < 0, "rates must be 0 or more"),
         (r.repeats < 1, f"repeats={r.repeats} must be at least 1"),
+        (
+            not _RAND_AUGMENT.fullmatch(r.auto_augment),
+            f"auto_augment={r.auto_augment} must be none, or such as rand-m9-mstd0.5-inc1",
+        ),
     ]
     return next((why for is_wrong, why in wrong if is_wrong), "")
 
