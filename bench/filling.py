@@ -10,9 +10,10 @@ import resource
 import sys
 import time
 from collections.abc import Iterable, Sequence
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, ExitStack, contextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -149,21 +150,22 @@ class Filling:
         if len(group) > 1:
             names = ", ".join(cell.request.spec.name for cell in cells)
             say(f"one stream of {what} trains {names}")
-        clock = time.perf_counter()
-        try:
-            found = run_probes(probes, self.model, cells[0].data)
-        except Exception as error:  # of the stream itself, so of every one of them
-            found = [error] * len(group)
-        seconds = time.perf_counter() - clock
-        if len(group) > 1:
-            charge(cells, f"stream of {what}", seconds)
-        else:
-            cells[0].seconds += seconds
-        for cell, outcome in zip(cells, found, strict=True):
-            if isinstance(outcome, Exception):
-                self.report.fail(cell.name, outcome)
+        with ExitStack() as held:
+            folders = [held.enter_context(self._folder(cell)) for cell in cells]
+            clock = time.perf_counter()
+            try:
+                found = run_probes(probes, self.model, cells[0].data, folders)
+            except Exception as error:  # of the stream itself, so of every one of them
+                found = [error] * len(group)
+            seconds = time.perf_counter() - clock
+            if len(group) > 1:
+                charge(cells, f"stream of {what}", seconds)
             else:
+                cells[0].seconds += seconds
+            for cell, outcome in zip(cells, found, strict=True):
                 with self._guarded(cell):
+                    if isinstance(outcome, Exception):
+                        raise outcome
                     self._keep(cell, outcome)
 
     def _make(self, cell: Cell) -> Outcome:
@@ -171,7 +173,7 @@ class Filling:
         data = cell.data
         if data.device.startswith("cuda"):
             torch.cuda.reset_peak_memory_stats()
-        with workspace(data.cache.root / "work" / cell.identity.digest) as folder:
+        with self._folder(cell) as folder:
             before, data.workspace = data.workspace, folder
             try:
                 with cell.timed():
@@ -180,6 +182,10 @@ class Filling:
                 data.workspace = before
             self._keep(cell, outcome)
         return outcome
+
+    @staticmethod
+    def _folder(cell: Cell) -> AbstractContextManager[Path | None]:
+        return workspace(cell.data.cache.root / "work" / cell.identity.digest)
 
     def _keep(self, cell: Cell, outcome: Outcome) -> None:
         """Scores and stores an outcome."""

@@ -9,13 +9,15 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from typing import TYPE_CHECKING
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor
 
-from bench.progress import Progress
+from bench.progress import Progress, say
 from bench.records import Outcome
+from bench.snapshot import Snapshot
 from bench.streams import Stream, open_stream
 
 if TYPE_CHECKING:
@@ -55,21 +57,33 @@ class Probe(ABC):
     def outcome(self) -> Outcome:
         """What it says of the evaluated images, after the last epoch."""
 
+    @abstractmethod
+    def state(self) -> dict[str, Any]:
+        """All that `restore` needs to go on after the epoch that just ended (`bench.snapshot`)."""
+
+    @abstractmethod
+    def restore(self, state: Mapping[str, Any]) -> None:
+        """Puts back what `state` gave."""
+
 
 def run_probe(probe: Probe, model: LoadedModel, data: TaskData) -> Outcome:
-    """Trains one probe."""
-    (found,) = run_probes([probe], model, data)
+    """Trains one probe; a killed training continues in `data.workspace`."""
+    (found,) = run_probes([probe], model, data, [data.workspace])
     if isinstance(found, Exception):
         raise found
     return found
 
 
 def run_probes(
-    probes: Sequence[Probe], model: LoadedModel, data: TaskData
+    probes: Sequence[Probe],
+    model: LoadedModel,
+    data: TaskData,
+    folders: Sequence[Path | None] = (),
 ) -> list[Outcome | Exception]:
     """Trains probes of one stream in lockstep; each fares exactly as it would alone.
 
-    One that fails leaves the others alone; its exception stands in the place of its outcome.
+    One that fails leaves the others alone; its exception stands in the place of its outcome. Each
+    keeps its state in its folder, where it has one, and continues from what it finds there.
     """
     stream = probes[0].stream
     if any(probe.stream.key != stream.key for probe in probes[1:]):
@@ -77,13 +91,20 @@ def run_probes(
     recipes = tuple(dict.fromkeys(recipe for probe in probes for recipe in probe.recipes))
     failed: dict[int, Exception] = {}
     batches = open_stream(stream, recipes, model, data)
-    epochs = max(probe.epochs for probe in probes)
+    files = [Snapshot(folder, "probe.pt") for folder in folders or [None] * len(probes)]
+    done = [_resumed(probe, file) for probe, file in zip(probes, files, strict=True)]
     label = ", ".join(probe.label for probe in probes)
-    with Progress(label, total=epochs * stream.iterations) as progress:
-        for epoch in range(epochs):
-            alive = {i: p for i, p in enumerate(probes) if i not in failed and epoch < p.epochs}
+    first, last = min(done), max(probe.epochs for probe in probes)
+    length = stream.iterations
+    with Progress(label, total=last * length, done=first * length) as progress:
+        for epoch in range(first, last):
+            alive = {
+                index: probe
+                for index, probe in enumerate(probes)
+                if index not in failed and done[index] <= epoch < probe.epochs
+            }
             if not alive:
-                break
+                continue
             for iteration, (features, target) in enumerate(batches.epoch(epoch)):
                 for index, probe in alive.items():
                     with _noting(failed, index), _own_randomness(stream.seed, epoch, iteration):
@@ -96,6 +117,7 @@ def run_probes(
                 with _noting(failed, index):
                     if index not in failed:
                         probe.after_epoch(epoch + 1)
+                        files[index].save(epoch + 1, probe.state)
     outcomes: list[Outcome | Exception] = []
     for index, probe in enumerate(probes):
         with _noting(failed, index):
@@ -104,6 +126,15 @@ def run_probes(
         if index in failed:
             outcomes.append(failed[index])
     return outcomes
+
+
+def _resumed(probe: Probe, file: Snapshot) -> int:
+    """Epochs that a killed run has done; the probe is then as it was after them."""
+    done, state = file.load()
+    if done:
+        probe.restore(state)
+        say(f"{probe.label}: continuing after epoch {done} of {probe.epochs}")
+    return done
 
 
 @contextmanager

@@ -8,7 +8,7 @@ gradient of the cross-entropy is written out, which saves the memory of a record
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Literal
 
 import torch
@@ -17,6 +17,7 @@ from torch import Tensor, nn
 Optimizer = Literal["sgd", "lars"]
 Init = Literal["normal", "trunc_normal"]
 
+_CHANGING = ("weight", "bias", "_weight_velocity", "_bias_velocity")
 SLICE_ELEMENTS = 2**25  # logits of one slice of a batch: 128 MB in float32
 
 
@@ -118,6 +119,18 @@ class LinearHeads:
             weight = weight * scale  # (c, d)
             bias = bias - weight @ self.norm.running_mean.double()
         return weight.float(), bias.float()
+
+    def state(self) -> dict[str, Tensor]:
+        """What training changes: parameters, momenta, running statistics."""
+        own = {name: getattr(self, name) for name in _CHANGING}
+        return own | {f"norm.{name}": value for name, value in self.norm.state_dict().items()}
+
+    def restore(self, state: Mapping[str, Tensor]) -> None:
+        """Puts back what `state` gave."""
+        for name in _CHANGING:
+            getattr(self, name).copy_(state[name])
+        norm = {n.removeprefix("norm."): v for n, v in state.items() if n.startswith("norm.")}
+        self.norm.load_state_dict(norm)
 
     def _normalised(self, features: Tensor, training: bool) -> Tensor:
         inputs = features.to(self.weight.device, torch.float32)

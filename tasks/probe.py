@@ -8,11 +8,13 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
+import torch
 from torch import Tensor
 
 from bench.errors import TrainingError
 from bench.probing import Probe
 from bench.records import Outcome
+from bench.snapshot import arrays_of, tensors_of
 from bench.streams import Stream
 from tasks.linear_protocols import Protocol
 from tasks.sweep import Features, Floats, HeadSweep
@@ -103,6 +105,23 @@ class Watch:
             raise ValueError("nothing was evaluated yet")
         return self._best
 
+    def state(self) -> dict[str, Any]:
+        """What was evaluated so far, as tensors and plain values."""
+        lists = {"test": self.test, "held_out": self.held_out}
+        arrays = {name: [torch.from_numpy(a) for a in found] for name, found in lists.items()}
+        best = self._best and tensors_of(vars(self._best))
+        return {"epochs": self.epochs, "best": best, **arrays}
+
+    def restore(self, state: Mapping[str, Any]) -> None:
+        """Puts back what `state` gave."""
+        self.epochs = list(state["epochs"])
+        self.test, self.held_out = (
+            [tensor.numpy() for tensor in state[name]] for name in ("test", "held_out")
+        )
+        if (best := state["best"]) is not None:
+            heads = {name: best[name] for name in ("weight", "bias")}
+            self._best = Pick(**(arrays_of(best) | heads))
+
     def _pick(self, head: int) -> Pick:
         """The head as it is now."""
         prediction, top5 = self._sweep.predict(head, self._test.features, self._test.target)
@@ -167,3 +186,12 @@ class SweepProbe(Probe):
     def outcome(self) -> Outcome:
         """What the reported head says of the test images."""
         return self._conclude(self._watch)
+
+    def state(self) -> dict[str, Any]:
+        """The heads with their momenta, and what was watched."""
+        return {"heads": self._sweep.state(), "watch": self._watch.state()}
+
+    def restore(self, state: Mapping[str, Any]) -> None:
+        """Puts both back."""
+        self._sweep.restore(state["heads"])
+        self._watch.restore(state["watch"])

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -115,6 +115,15 @@ class HeadSweep:
         """Weight (c, d) and bias (c,) of one head on raw features, normalisation folded in."""
         _, heads, local = self._locate(head)
         return heads.folded(local)
+
+    def state(self) -> list[dict[str, Tensor]]:
+        """The tensors of each group that training changes."""
+        return [heads.state() for _, heads in self.groups]
+
+    def restore(self, state: Sequence[Mapping[str, Tensor]]) -> None:
+        """Puts back what `state` gave."""
+        for (_, heads), tensors in zip(self.groups, state, strict=True):
+            heads.restore(tensors)
 
     def _locate(self, head: int) -> tuple[str, LinearHeads, int]:
         for token, heads in self.groups:

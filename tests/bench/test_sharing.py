@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import numpy as np
 import pytest
@@ -260,6 +260,12 @@ class Recorder(Probe):
     def outcome(self) -> Outcome:
         return Outcome({"id": np.array(["all"]), "value": np.array([sum(self.drawn)])})
 
+    def state(self) -> dict[str, Any]:
+        return {"drawn": list(self.drawn), "evaluated": list(self.evaluated)}
+
+    def restore(self, state: Mapping[str, Any]) -> None:
+        self.drawn, self.evaluated = list(state["drawn"]), list(state["evaluated"])
+
 
 class Failing(Recorder):
     def step(
@@ -316,6 +322,80 @@ def test_when_all_probes_failed_nothing_more_is_forwarded(
     sizes = forwarded(model)
     run_probes([Failing(stream_of(data, CROPS), ("avg",), epochs=50)], model, data)
     assert sum(sizes) <= 16 * 3 + 2 * data.batch_size
+
+
+def keep_every_epoch(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("bench.snapshot._SECONDS", 0.0)
+    monkeypatch.setattr("bench.snapshot._SHARE", 1e9)
+
+
+class Killed(Recorder):
+    def step(
+        self, features: Mapping[str, Tensor], target: Tensor, epoch: int, iteration: int
+    ) -> None:
+        if (epoch, iteration) == (2, 1):
+            raise KeyboardInterrupt
+        super().step(features, target, epoch, iteration)
+
+
+def test_killed_probes_continue_after_their_last_epoch(
+    data: TaskData, model: LoadedModel, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    keep_every_epoch(monkeypatch)
+    stream, folders = stream_of(data, CROPS), [tmp_path / "a", tmp_path / "b"]
+    for folder in folders:
+        folder.mkdir()
+    whole = Recorder(stream, ("cls",), epochs=4)
+    run_probe(whole, model, data)
+    dying = [Recorder(stream, ("cls",), epochs=4), Killed(stream, ("cls",), epochs=4)]
+    with pytest.raises(KeyboardInterrupt):
+        run_probes(dying, model, data, folders)
+    again = [Recorder(stream, ("cls",), epochs=4) for _ in folders]
+    run_probes(again, model, data, folders)
+    for probe in again:
+        assert probe.drawn == whole.drawn
+        assert probe.evaluated == [1, 2, 3, 4]
+        assert len(probe.seen) == 2 * 3 * 2  # two epochs were not seen again
+
+
+@pytest.mark.parametrize("options", ["", "&selection=test", "&optimizer=lars&batch_norm=both"])
+def test_a_killed_linear_probe_gives_the_same_outcome(
+    options: str, settings: Settings, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from tasks.probe import SweepProbe
+
+    keep_every_epoch(monkeypatch)
+    spec = f"linear@mini_objects?epochs=6&batch=64&lrs=0.1:1&eval_every=2{options}"
+    whole, killed = Store(tmp_path / "whole"), Store(tmp_path / "killed")
+    (expected,) = evaluate([MODEL], [spec], whole, settings).ran
+    step, calls = SweepProbe.step, []
+
+    def dying(self: SweepProbe, *args: Any) -> None:
+        calls.append(args[2])
+        if len(calls) == 4 * self.stream.iterations + 1:
+            raise KeyboardInterrupt
+        step(self, *args)
+
+    monkeypatch.setattr(SweepProbe, "step", dying)
+    with pytest.raises(KeyboardInterrupt):
+        evaluate([MODEL], [spec], killed, settings)
+    (found,) = evaluate([MODEL], [spec], killed, settings).ran
+    assert calls[-1] == 5
+    assert len(calls) == 6 * (len(calls) // 6) + 1
+    a, b = whole.outcome(expected), killed.outcome(found)
+    for name, column in a.columns.items():
+        assert np.array_equal(column, b.columns[name]), name
+    for name, array in a.extras.items():
+        assert np.array_equal(array, b.extras[name]), name
+
+
+def test_a_damaged_snapshot_means_starting_anew(data: TaskData, model: LoadedModel) -> None:
+    data.workspace = data.cache.root / "work"
+    data.workspace.mkdir(parents=True)
+    (data.workspace / "probe.pt").write_bytes(b"half a file")
+    probe = Recorder(stream_of(data, CROPS), ("cls",))
+    run_probe(probe, model, data)
+    assert probe.evaluated == [1, 2]
 
 
 def test_different_streams_are_not_one(data: TaskData, model: LoadedModel) -> None:

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from bench.recipes import needs_cls
-from bench.transforms import InputSpec
+from bench.transforms import EvalTransform, InputSpec
 
 
 @dataclass
@@ -60,14 +60,18 @@ class FakeData:
     workers: int = 0
     precision: str = "fp32"
     skip_bad: int = 0
+    workspace: None = None
     asked: list[str] = field(default_factory=list)
 
     def pair(self) -> tuple[FakeSplit, FakeSplit]:
         """Train and val."""
         return self.train, self.val
 
-    def eval_transform(self, model: Any, size_px: int | None, crop_pct: float | None) -> None:
-        """Features are given: nothing is transformed."""
+    def eval_transform(
+        self, model: Any, size_px: int | None, crop_pct: float | None
+    ) -> EvalTransform:
+        """Features are given: nothing is transformed by it."""
+        return EvalTransform(InputSpec(size_px=32))
 
     def features(self, model: Any, split: FakeSplit, transform: Any = None) -> FakeTable:
         """The split's own rows; which split was asked for is kept."""
