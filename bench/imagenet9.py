@@ -114,7 +114,7 @@ def super_classes_of(wnids: Sequence[str], class_map: IntArray | None = None) ->
 # The images
 
 
-def imagenet9_table(dataset: Dataset) -> Table:
+def imagenet9_table(dataset: Dataset, classes: Sequence[str] = CLASSES) -> Table:
     """The images of all variants; ids are `<variant>/<class>/<file>` with official class names."""
     missing = [name for name in VARIANTS if not (dataset.root / name / "val").is_dir()]
     if missing:
@@ -125,7 +125,7 @@ def imagenet9_table(dataset: Dataset) -> Table:
     targets: list[int] = []
     for variant in sorted(VARIANTS):
         place = f"{variant}/val"
-        folders = _class_folders(dataset, dataset.root / place)
+        folders = _class_folders(dataset, dataset.root / place, classes)
         images = list_class_folders(dataset.root / place, folders)
         number = {folder: index for index, folder in enumerate(folders)}
         held = {name.partition("/")[0] for name, _ in images}
@@ -136,16 +136,16 @@ def imagenet9_table(dataset: Dataset) -> Table:
         for name, size in images:
             label, _, file = name.partition("/")
             targets.append(number[label])
-            ids.append(f"{variant}/{CLASSES[targets[-1]]}/{file}")
+            ids.append(f"{variant}/{classes[targets[-1]]}/{file}")
             files.append((f"{place}/{name}", size))
-    return file_table(dataset, dataset.root, files, targets, CLASSES, ids)
+    return file_table(dataset, dataset.root, files, targets, classes, ids)
 
 
-def _class_folders(dataset: Dataset, folder: Path) -> list[str]:
+def _class_folders(dataset: Dataset, folder: Path, classes: Sequence[str]) -> list[str]:
     """The folder of each super-class: number and noun count (`02_vehicle` is one of them)."""
     present = list_folder(folder)[1]
     found: list[str] = []
-    for name in CLASSES:
+    for name in classes:
         noun = name.rpartition(" ")[2].rpartition("_")[2]
         fits = [p for p in present if p[:3] == name[:3] and noun in p.casefold()]
         if len(fits) != 1:
