@@ -2,8 +2,9 @@
 
     >>> write_mini(Path("mini"))                                        # doctest: +SKIP
 
-makes ``mini/mini_objects`` (ImageNet), ``mini/mini_scenes`` (COCO 2017) and ``mini/mini_cifar``
-(CIFAR-10). It is a benchmark of this harness, not of the methods.
+makes ``mini/mini_objects`` (ImageNet), ``mini/mini_scenes`` (COCO 2017), ``mini/mini_cifar``
+(CIFAR-10), ``mini/mini_clevr`` (CLEVR), ``mini/mini_in9`` (ImageNet-9) and ``mini/mini_oxford``
+(Revisited Oxford). It is a benchmark of this harness, not of the methods.
 """
 
 from __future__ import annotations
@@ -15,7 +16,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from bench.data.mini import cifar, objects, scenes
+from bench.data.mini import cifar, clevr, in9, objects, oxford, scenes
 from bench.data.mini.plan import IMAGES, Plan, Report, Size
 from bench.errors import DataError
 
@@ -28,6 +29,9 @@ DATA_SETS: dict[str, Writer] = {
     objects.NAME: objects.write,
     scenes.NAME: scenes.write,
     cifar.NAME: cifar.write,
+    clevr.NAME: clevr.write,
+    in9.NAME: in9.write,
+    oxford.NAME: oxford.write,
 }
 
 
