@@ -252,6 +252,30 @@ def board(
 
 
 @app.command()
+def cell(
+    model: Annotated[str, typer.Argument(help="Name of a model in the store, or its start; RUN.")],
+    task: Annotated[str, typer.Argument(metavar="TASK@DATASET[?KEY=VALUE&...]")],
+    results: Results = Path("results"),
+    predictions: Annotated[
+        Path | None, typer.Option(help="CSV to write: one row a sample, with names of classes.")
+    ] = None,
+    confusion: Annotated[
+        Path | None, typer.Option(help="PNG to write: which classes are taken for which, and CSV.")
+    ] = None,
+    identity: Annotated[
+        str, typer.Option(help="Start of the identity, where several cells fit.")
+    ] = "",
+    as_json: Json = False,
+) -> None:
+    """Explain one cell of the store: its numbers, what they rest on, and each sample's outcome."""
+    from bench.store import Store
+
+    explain = registry.attribute("leaderboards.cell:explain")
+    text, values = explain(Store(results), model, task, identity, predictions, confusion)
+    emit(values) if as_json else typer.echo(text)
+
+
+@app.command()
 def curve(
     task: Annotated[str, typer.Option(help="Task on the y axis, for example knn@imagenette.")],
     results: Results = Path("results"),

@@ -129,19 +129,22 @@ def trained_on(model: str) -> str:
     return str((load_model(model).record.pretrain or {}).get("dataset", ""))
 
 
-def files_of(out: Path, endings: Sequence[str]) -> dict[str, Path]:
-    """The path of each file; StoreError when one is there, before anything is computed."""
+def files_of(out: Path, endings: Sequence[str], other: str = "another --out") -> dict[str, Path]:
+    """The path of each file; StoreError when one is there, before anything is computed.
+
+    `other` is what the advice asks for.
+    """
     # Not with_suffix: a stem such as "slots.v2" would lose its end.
     stem = out.stem if out.suffix in endings else out.name
     paths = {ending: out.parent / f"{stem}{ending}" for ending in endings}
     for path in paths.values():
         if path.exists():
-            raise StoreError(f"{path} exists: choose another --out, or delete it")
+            raise StoreError(f"{path} exists: choose {other}, or delete it")
     return paths
 
 
-def publish(files: Mapping[Path, bytes]) -> None:
-    """Write all files or none."""
+def publish(files: Mapping[Path, bytes], other: str = "another --out") -> None:
+    """Write all files or none; `other` is what the advice asks for when that fails."""
     named: list[Path] = []
     path = Path()
     try:
@@ -153,4 +156,4 @@ def publish(files: Mapping[Path, bytes]) -> None:
     except OSError as error:
         for done in named:
             done.unlink(missing_ok=True)
-        raise StoreError(f"cannot write {path} ({error.strerror}): give another --out") from error
+        raise StoreError(f"cannot write {path} ({error.strerror}): give {other}") from error
