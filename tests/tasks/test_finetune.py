@@ -236,6 +236,15 @@ def test_cutmix_pastes_a_box_of_the_mirrored_image(data: TaskData) -> None:
     assert float(target[0].max()) == pytest.approx(max(share, 1 - share), abs=1e-5)
 
 
+def test_copies_of_an_image_are_augmented_apart(data: TaskData) -> None:
+    fields = {**PLAIN, "repeats": 3}
+    images, target = next(iter(batches_of(data, 6, **fields).epoch(0)))
+    assert torch.equal(target[0], target[1])
+    assert torch.equal(target[0], target[2])
+    assert not torch.equal(images[0], images[1])
+    assert not torch.equal(images[1], images[2])
+
+
 def test_odd_numbers_of_images_make_even_batches_with_a_warning(tmp_path: Path) -> None:
     root = write_photos(tmp_path / "photos", classes=3, images=5, size_px=32)
     outcome = run(data_of(root, tmp_path / "cache"), epochs=1, batch=64)
