@@ -16,7 +16,7 @@ from matplotlib.path import Path as Outline
 from PIL import Image
 from scipy import ndimage
 
-from bench.data.mini import grounds, materials
+from bench.data.mini import grounds, in9, materials
 from bench.data.mini.cifar import CLASSES, pickled
 from bench.data.mini.compose import single
 from bench.data.mini.layout import scenes
@@ -26,6 +26,8 @@ from bench.data.mini.polygons import polygons
 from bench.data.mini.shapes import shapes
 from bench.data.mini.sheet import contact_sheet
 from bench.data.mini.surface import pieces, recoloured, surface
+from bench.data.mini.tabletop import placed, rendered
+from bench.data.mini.views import VIEWS, seen, things
 from bench.data.mini.write import DATA_SETS, write_mini
 from bench.errors import DataError
 from bench.safe_pickle import load_plain_pickle
@@ -64,7 +66,12 @@ def test_same_seed_gives_the_same_bytes_and_another_seed_other_pictures(tmp_path
         write_mini(tmp_path / name, "small", seed, images=FEW)
     a, b, c = (digests(tmp_path / name) for name in "abc")
     assert a == b
-    pictures = [digest for path, digest in a.items() if path.lower().endswith(("jpg", "jpeg"))]
+    pictures = [
+        digest
+        for path, digest in a.items()
+        # Mixed variants of an image may draw the same background.
+        if path.lower().endswith(("jpg", "jpeg", "png")) and "/mixed_" not in path
+    ]
     assert len(set(pictures)) == len(pictures)
     assert not set(pictures) & set(c.values())
 
@@ -101,20 +108,24 @@ def test_sizes_that_do_not_exist_are_refused(tmp_path: Path, size: Any, images: 
         write_mini(tmp_path, size, images=images)
 
 
-def test_an_exception_half_way_leaves_only_whole_data_sets(tmp_path: Path) -> None:
+@pytest.mark.parametrize("last", [*DATA_SETS][1:])
+def test_an_exception_half_way_leaves_only_whole_data_sets(tmp_path: Path, last: str) -> None:
     def stop(name: str, done: int, total: int) -> None:
-        if name == "mini_scenes":
+        if name == last:
             raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
-        write_mini(tmp_path, "small", images=FEW, progress=stop)
-    assert {path.name for path in tmp_path.iterdir()} == {".mini.lock", "mini_objects"}
+        write_mini(tmp_path, "small", images=1, progress=stop)
+    whole = [*DATA_SETS][: [*DATA_SETS].index(last)]
+    assert {path.name for path in tmp_path.iterdir()} == {".mini.lock", *whole}
 
 
 def test_a_killed_run_leaves_nothing_half_written_and_the_next_one_finishes(tmp_path: Path) -> None:
     script = f"""
 import os, signal
 from pathlib import Path
+from bench.data.mini.tabletop import placed, rendered
+from bench.data.mini.views import VIEWS, seen, things
 from bench.data.mini.write import write_mini
 def die(name, done, total):
     if name == "mini_scenes":
@@ -125,7 +136,7 @@ write_mini(Path({str(tmp_path)!r}), "small", images={FEW}, progress=die)
     assert killed.returncode == -9
     names = {path.name for path in tmp_path.iterdir()}
     assert "mini_scenes" not in names
-    assert "mini_cifar" not in names
+    assert not names & set([*DATA_SETS][2:])
     assert any(name.startswith(".mini-writing-") for name in names)  # else this tests nothing
     write_mini(tmp_path, "small", images=FEW)
     assert {path.name for path in tmp_path.iterdir()} == {".mini.lock", *DATA_SETS}
@@ -133,10 +144,29 @@ write_mini(Path({str(tmp_path)!r}), "small", images={FEW}, progress=die)
 
 def test_medium_doubles_the_pictures_sides(tmp_path: Path) -> None:
     write_mini(tmp_path, "medium", images=1)
-    for pattern, side in (("mini_objects/val/*/*.JPEG", 64), ("mini_scenes/val2017/*.jpg", 96)):
+    for pattern, sizes in (
+        ("mini_objects/val/*/*.JPEG", {(64, 64)}),
+        ("mini_scenes/val2017/*.jpg", {(96, 96)}),
+        ("mini_clevr/images/*/*.png", {(96, 64)}),
+        ("mini_in9/bg_challenge/*/val/*/*.JPEG", {(64, 64)}),
+        ("mini_oxford/jpg/*.jpg", {(128, 96), (96, 128), (128, 80)}),
+    ):
+        found = set()
         for path in tmp_path.glob(pattern):
             with Image.open(path) as image:
-                assert image.size == (side, side)
+                found.add(image.size)
+        assert found == sizes
+
+
+@pytest.mark.parametrize("name", ["mini_clevr", "mini_in9", "mini_oxford"])
+def test_progress_is_reported_up_to_the_last_picture(tmp_path: Path, name: str) -> None:
+    calls: list[tuple[int, int]] = []
+    DATA_SETS[name](
+        tmp_path, Plan("small", 0, FEW), lambda _, done, total: calls.append((done, total))
+    )
+    many = len([*tmp_path.rglob("*.png"), *tmp_path.rglob("*.JPEG"), *tmp_path.rglob("*.jpg")])
+    assert calls == sorted(calls)
+    assert calls[-1] == (many, many)
 
 
 def test_the_contact_sheet_shows_the_data_and_asks_for_it_where_there_is_none(
@@ -166,6 +196,20 @@ def test_boxes_of_one_photograph_never_overlap_and_lie_inside_it() -> None:
             assert apart, f"{photo}: {a} and {b} overlap"
 
 
+def every_kind_of_picture(part: materials.Part) -> list[np.ndarray]:
+    """Objects, and what is drawn in other ways: floors in both parts, the others of val only."""
+    rng = np.random.default_rng(0)
+    classes = np.arange(len(MATERIALS)).repeat(4)
+    floors = placed(np.full(12, 10), np.full(12, 8.0), part, 32, rng)
+    pictures = [single(classes, part, 32, rng), rendered(floors, part, 32, rng)]
+    if part == "val":
+        supers = np.arange(9).repeat(8)
+        challenge = in9._pictures(in9._materials()[supers, 0], supers, Plan("small", 0, 300), 0)
+        pictures += [challenge.original, challenge.background]
+        pictures.append(seen(things(72, part, rng), VIEWS["covered"], (64, 48), part, rng).pixels)
+    return pictures
+
+
 @pytest.mark.parametrize("part", ["train", "val"])
 def test_pictures_depend_on_no_pixel_outside_their_parts_boxes(
     part: materials.Part, monkeypatch: pytest.MonkeyPatch
@@ -178,13 +222,13 @@ def test_pictures_depend_on_no_pixel_outside_their_parts_boxes(
                     out[y0:y1, x0:x1] = photograph(path)[y0:y1, x0:x1]
         return out
 
-    classes = np.arange(len(MATERIALS)).repeat(4)
-    wanted = single(classes, part, 32, np.random.default_rng(0))
+    wanted = every_kind_of_picture(part)
     textures.cache_clear()
     monkeypatch.setattr(materials, "photograph", only_inside)
     monkeypatch.setattr(grounds, "photograph", only_inside)
     try:
-        np.testing.assert_array_equal(single(classes, part, 32, np.random.default_rng(0)), wanted)
+        for found, expected in zip(every_kind_of_picture(part), wanted, strict=True):
+            np.testing.assert_array_equal(found, expected)
     finally:
         textures.cache_clear()
 

@@ -67,7 +67,8 @@ def write(folder: Path, plan: Plan, report: Report) -> None:
     (folder / "bg_challenge").mkdir()
     (folder / "bg_challenge" / "in_to_in9.json").write_text(json.dumps(super_class_of()) + "\n")
     kinds = len(SUPER_CLASSES)
-    supers = np.repeat(np.arange(kinds), plan.per_class(SHARE, kinds))
+    each = max(2, plan.per_class(SHARE, kinds))  # both materials, and a partner of the same class
+    supers = np.repeat(np.arange(kinds), each)
     materials = _materials()[supers, np.arange(len(supers)) % 2]
     rng = plan.rng("in9/val")
     stems = _stems(materials, rng)
@@ -105,7 +106,7 @@ def _partners(supers: Ints, rng: np.random.Generator) -> dict[str, Ints]:
     """Whose background comes behind each foreground, (n,) for each mixed variant."""
     n, kinds = len(supers), len(SUPER_CLASSES)
     own = n // kinds  # images of a super-class; they lie together
-    step = rng.integers(1, own, n) if own > 1 else np.zeros(n, np.int64)  # never itself
+    step = rng.integers(1, own, n)  # never itself
     following = (supers + 1) % kinds
     return {
         "mixed_same": supers * own + (np.arange(n) % own + step) % own,
