@@ -1,16 +1,10 @@
 """Attention pooling: all tokens of an image summed up in one vector by one learned query.
 
-Two published blocks, under the names of the code bases that they stand in. A single query needs no
-keys and no values of its own: `q . (W_k x)` is `(W_k^T q) . x`, and the weighted mean of the values
-is `W_v` of the weighted mean of the tokens. So both blocks carry the query into the space of the
-tokens, attend to the tokens themselves, and project what comes out. The numbers are the same up to
-rounding, and the cost for each token falls from two products of width by width to one of heads by
-width.
+Two published blocks, under the names of the code bases that they stand in.
 """
 
 from __future__ import annotations
 
-import math
 from typing import Literal
 
 import torch
@@ -18,48 +12,9 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from bench.errors import SpecError
+from tasks.token_attention import TokenAttention
 
 Block = Literal["map_bigvision", "map_voltron"]
-
-
-class QueryAttention(nn.Module):
-    """Multi-head attention of one query, the same for all images, to the tokens.
-
-    `bias` is that of the query and of the values. Keys have none: it would add the same number to
-    every score of a head, which the softmax takes away again.
-    """
-
-    def __init__(self, width: int, heads: int, bias: bool) -> None:
-        super().__init__()
-        if heads < 1 or width % heads:
-            raise SpecError(
-                f"{heads} heads do not divide the width {width} of attention pooling; choose heads "
-                f"among {', '.join(str(h) for h in range(1, width + 1) if width % h == 0)}"
-            )
-        self.heads = heads
-        self.query = nn.Linear(width, width, bias)
-        self.key = nn.Linear(width, width, bias=False)
-        self.value = nn.Linear(width, width, bias)
-        self.out = nn.Linear(width, width)
-
-    def forward(self, query: Tensor, tokens: Tensor, inputs: nn.Linear | None = None) -> Tensor:
-        """(d,), (b, t, d) -> (b, d); `inputs` is a map of the tokens before keys and values."""
-        key = self.key.weight.unflatten(0, (self.heads, -1))  # (h, c, d)
-        value = self.value.weight.unflatten(0, (self.heads, -1))  # (h, c, d)
-        q = self.query(query).unflatten(0, (self.heads, -1))  # (h, c)
-        asked = torch.einsum("hc,hcd->hd", q, key)  # (h, d)
-        if inputs is not None:
-            asked = asked @ inputs.weight  # (h, d) @ (d, d); its bias shifts all scores alike
-        asked = asked.to(tokens.dtype).expand(len(tokens), 1, -1, -1)  # (b, 1, h, d)
-        seen = tokens[:, None]  # (b, 1, t, d)
-        scale = 1 / math.sqrt(key.shape[1])
-        mean = F.scaled_dot_product_attention(asked, seen, seen, scale=scale)[:, 0]  # (b, h, d)
-        if inputs is not None:
-            mean = inputs(mean)
-        heads = torch.einsum("bhd,hcd->bhc", mean, value.to(mean.dtype)).flatten(1)  # (b, d)
-        if self.value.bias is not None:
-            heads = heads + self.value.bias
-        return self.out(heads)
 
 
 class MapBigVision(nn.Module):
@@ -73,7 +28,7 @@ class MapBigVision(nn.Module):
     def __init__(self, width: int, heads: int) -> None:
         super().__init__()
         self.probe = nn.Parameter(torch.empty(width))
-        self.attention = QueryAttention(width, heads, bias=True)
+        self.attention = TokenAttention(width, heads, width, bias=True)
         self.norm = nn.LayerNorm(width, eps=1e-6)
         self.mlp = nn.Sequential(
             nn.Linear(width, 4 * width), nn.GELU("tanh"), nn.Linear(4 * width, width)
@@ -89,7 +44,7 @@ class MapBigVision(nn.Module):
 
     def forward(self, tokens: Tensor) -> Tensor:
         """(b, t, d) -> (b, d)."""
-        x = self.attention(self.probe, tokens)
+        x = self.attention(self.probe[None, None], tokens)[:, 0]
         return x + self.mlp(self.norm(x))
 
 
@@ -132,14 +87,14 @@ class MapVoltron(nn.Module):
         super().__init__()
         self.inputs = nn.Linear(width, width)
         self.latent = nn.Parameter(torch.empty(width).normal_(std=0.02))
-        self.attention = QueryAttention(width, 2 * heads, bias=False)
+        self.attention = TokenAttention(width, 2 * heads, width, bias=False)
         self.attention_norm = RMSNorm(width)
         self.mlp = nn.Sequential(SwiGLU(width, 4 * width), nn.Linear(4 * width, width))
         self.mlp_norm = RMSNorm(width)
 
     def forward(self, tokens: Tensor) -> Tensor:
         """(b, t, d) -> (b, d)."""
-        answer = self.attention(self.latent, tokens, self.inputs)
+        answer = self.attention(self.latent[None, None], tokens, self.inputs)[:, 0]
         x = self.attention_norm(self.latent + answer)
         return self.mlp_norm(x + self.mlp(x))
 

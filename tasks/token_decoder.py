@@ -10,16 +10,46 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from bench.errors import SpecError
+from tasks.token_attention import TokenAttention
 from tasks.vocabulary import Vocabulary
+
+
+class DecoderLayer(nn.Module):
+    """Causal self-attention, attention to the image, MLP: pre-norm, each added to what came in.
+
+    `nn.TransformerDecoderLayer(norm_first=True)` but for the keys and values of the image's tokens,
+    which are never made: a step of a head that says one token takes an eighth of the time (256
+    images of 65 tokens, decoder 384 wide, one thread: 0.29 s instead of 2.39).
+    """
+
+    def __init__(self, width: int, heads: int, image_width: int, dropout: float) -> None:
+        super().__init__()
+        self.norms = nn.ModuleList(nn.LayerNorm(width) for _ in range(3))
+        self.image = TokenAttention(width, heads, image_width, bias=True, dropout=dropout)
+        self.itself = nn.MultiheadAttention(width, heads, dropout, batch_first=True)
+        self.mlp = nn.Sequential(
+            nn.Linear(width, 4 * width), nn.GELU(), nn.Dropout(dropout), nn.Linear(4 * width, width)
+        )
+        self.dropout = nn.Dropout(dropout)
+        # As torch starts its attention.
+        for linear in (self.image.query, self.image.key, self.image.value):
+            nn.init.xavier_uniform_(linear.weight)
+        for linear in (self.image.query, self.image.value, self.image.out):
+            nn.init.zeros_(linear.bias)
+
+    def forward(self, x: Tensor, image: Tensor) -> Tensor:
+        """(b, l, w), (b, t, d) -> (b, l, w)."""
+        future = torch.ones(2 * (x.shape[1],), dtype=torch.bool, device=x.device).triu(1)
+        y = self.norms[0](x)
+        x = x + self.dropout(self.itself(y, y, y, need_weights=False, attn_mask=future)[0])
+        x = x + self.dropout(self.image(self.norms[1](x), image))
+        return x + self.dropout(self.mlp(self.norms[2](x)))
 
 
 class TokenDecoder(nn.Module):
     """Next-token logits from the tokens of an image and the sequence so far.
 
-    Pre-norm transformer layers (causal self-attention, cross-attention to the image, MLP of four
-    times the width with GELU) and a final norm. Positions are learned, `length` of them. Image
-    tokens of another width go through one linear map first.
+    Layers, then a final norm; positions are learned, `length` of them.
     """
 
     def __init__(
@@ -33,18 +63,11 @@ class TokenDecoder(nn.Module):
         dropout: float = 0.1,
     ) -> None:
         super().__init__()
-        if width % heads:
-            raise SpecError(f"{heads} heads do not divide the decoder's width {width}")
         self.vocabulary, self.length = vocabulary, length
         self.embedding = nn.Embedding(vocabulary.size, width)
         self.positions = nn.Parameter(torch.empty(length, width))
-        self.inputs = nn.Linear(image_width, width) if image_width != width else nn.Identity()
-        # Not nn.TransformerDecoder: it copies one layer, so that all would start the same.
         self.layers = nn.ModuleList(
-            nn.TransformerDecoderLayer(
-                width, heads, 4 * width, dropout, F.gelu, batch_first=True, norm_first=True
-            )
-            for _ in range(layers)
+            DecoderLayer(width, heads, image_width, dropout) for _ in range(layers)
         )
         self.norm = nn.LayerNorm(width)
         self.out = nn.Linear(width, vocabulary.size)
@@ -60,10 +83,8 @@ class TokenDecoder(nn.Module):
         if steps > self.length:
             raise ValueError(f"a sequence of {steps} tokens, but {self.length} positions")
         x = self.embedding(sequence) + self.positions[:steps]  # (b, l, w)
-        memory = self.inputs(image)  # (b, t, w)
-        future = torch.ones(steps, steps, dtype=torch.bool, device=x.device).triu(1)
         for layer in self.layers:
-            x = layer(x, memory, tgt_mask=future if steps > 1 else None, tgt_is_causal=steps > 1)
+            x = layer(x, image)
         logits: Tensor = self.out(self.norm(x))
         return logits
 

@@ -80,14 +80,14 @@ class TokenProtocol:
 _ATTENTIVE = {"lrs": (1e-4, 3e-4, 1e-3, 3e-3), "weight_decay": 1e-2}
 _DECODER = {"lrs": (3e-4, 1e-3, 3e-3), "weight_decay": 1e-4, "warmup": 0.05, "clip": 1.0}
 
-#: Ours, on the stored tokens of the centre crops; at least 1,000 steps on small sets.
+#: Ours, on the stored tokens of the centre crops; at least 300 steps on small sets.
 ATTENTIVE = {
-    "attentive_cached": TokenProtocol(**_ATTENTIVE, min_steps=1000),
+    "attentive_cached": TokenProtocol(**_ATTENTIVE, min_steps=300),
     "attentive_ab": TokenProtocol(**_ATTENTIVE, small_batch=1024, augmentation="rrc_bilinear"),
 }
 
 DECODER = {
-    "decoder_cached": TokenProtocol(**_DECODER, min_steps=1000),
+    "decoder_cached": TokenProtocol(**_DECODER, min_steps=300),
     "decoder_ab": TokenProtocol(**_DECODER, min_steps=10_000, augmentation="rrc_bilinear"),
 }
 

@@ -28,7 +28,7 @@ class Attentive(TokenTask):
     takes twice as many.
 
     `attentive_cached` (default) trains on the stored tokens of the centre crops that k-NN's pass
-    gives: 10 epochs, or as many as make 1,000 steps; never comparable with a published number.
+    gives: 10 epochs, or as many as make 300 steps; never comparable with a published number.
     `attentive_ab` is Annotation Bootstrapping's Table 5: 10 epochs of fresh crops, batch 1024,
     AdamW, cosine without warm-up. Both sweep the learning rate, one head each, from one forward,
     which `linear` and `decoder` share under equal streams.

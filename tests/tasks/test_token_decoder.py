@@ -6,9 +6,10 @@ import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
+from torch import nn
 
 from bench.errors import SpecError
-from tasks.token_decoder import TokenDecoder, sequence_loss
+from tasks.token_decoder import DecoderLayer, TokenDecoder, sequence_loss
 from tasks.token_heads import AttentiveHead, DecoderHead, decayed
 from tasks.vocabulary import Vocabulary
 
@@ -16,10 +17,10 @@ V = Vocabulary(classes=5, bins=6)
 WIDTH, HEADS, IMAGE = 8, 2, 6
 
 
-def decoder_of(layers: int = 2, length: int = 4, image_width: int = IMAGE) -> TokenDecoder:
+def decoder_of(layers: int = 2, length: int = 4) -> TokenDecoder:
     """Untrained, in float64 and eval mode, with biases and gains unlike those of the start."""
     torch.manual_seed(0)
-    decoder = TokenDecoder(V, image_width, WIDTH, HEADS, layers, length).double().eval()
+    decoder = TokenDecoder(V, IMAGE, WIDTH, HEADS, layers, length).double().eval()
     for parameter in decoder.parameters():
         parameter.data += 0.2 * torch.randn_like(parameter)
     return decoder
@@ -34,11 +35,8 @@ def layer_norm(x: np.ndarray, state: dict, name: str) -> np.ndarray:
     return x * state[f"{name}.weight"] + state[f"{name}.bias"]
 
 
-def attention(q: np.ndarray, kv: np.ndarray, state: dict, name: str, causal: bool) -> np.ndarray:
-    """(l, w), (t, w) -> (l, w), head by head and place by place."""
-    weights = np.split(state[f"{name}.in_proj_weight"], 3)
-    biases = np.split(state[f"{name}.in_proj_bias"], 3)
-    q, k, v = (x @ w.T + b for x, w, b in zip((q, kv, kv), weights, biases, strict=True))
+def softmax_mean(q: np.ndarray, k: np.ndarray, v: np.ndarray, causal: bool) -> np.ndarray:
+    """(l, w), (t, w), (t, w) -> (l, w), head by head and place by place."""
     out, size = np.zeros_like(q), WIDTH // HEADS
     for head in range(HEADS):
         part = slice(head * size, (head + 1) * size)
@@ -46,26 +44,31 @@ def attention(q: np.ndarray, kv: np.ndarray, state: dict, name: str, causal: boo
             seen = place + 1 if causal else len(k)
             powers = np.exp(k[:seen, part] @ q[place, part] / math.sqrt(size))
             out[place, part] = powers / powers.sum() @ v[:seen, part]
-    return out @ state[f"{name}.out_proj.weight"].T + state[f"{name}.out_proj.bias"]
+    return out
+
+
+def linear(x: np.ndarray, state: dict, name: str) -> np.ndarray:
+    y = x @ state[f"{name}.weight"].T
+    return y + state[f"{name}.bias"] if f"{name}.bias" in state else y
 
 
 def reference(decoder: TokenDecoder, image: np.ndarray, sequence: np.ndarray) -> np.ndarray:
     """One image (t, d) and sequence (l,) -> logits (l, v)."""
     state = {key: value.numpy() for key, value in decoder.state_dict().items()}
     x = state["embedding.weight"][sequence] + state["positions"][: len(sequence)]
-    memory = image @ state["inputs.weight"].T + state["inputs.bias"]
     gelu = np.vectorize(lambda z: 0.5 * z * (1 + math.erf(z / math.sqrt(2))))
     for i in range(len(decoder.layers)):
         at = f"layers.{i}"
-        y = layer_norm(x, state, f"{at}.norm1")
-        x = x + attention(y, y, state, f"{at}.self_attn", causal=True)
-        y = layer_norm(x, state, f"{at}.norm2")
-        x = x + attention(y, memory, state, f"{at}.multihead_attn", causal=False)
-        y = layer_norm(x, state, f"{at}.norm3")
-        y = gelu(y @ state[f"{at}.linear1.weight"].T + state[f"{at}.linear1.bias"])
-        x = x + y @ state[f"{at}.linear2.weight"].T + state[f"{at}.linear2.bias"]
-    x = layer_norm(x, state, "norm")
-    return x @ state["out.weight"].T + state["out.bias"]
+        y = layer_norm(x, state, f"{at}.norms.0")
+        y = y @ state[f"{at}.itself.in_proj_weight"].T + state[f"{at}.itself.in_proj_bias"]
+        y = softmax_mean(*np.split(y, 3, axis=1), causal=True)
+        x = x + linear(y, state, f"{at}.itself.out_proj")
+        q = linear(layer_norm(x, state, f"{at}.norms.1"), state, f"{at}.image.query")
+        k, v = (linear(image, state, f"{at}.image.{name}") for name in ("key", "value"))
+        x = x + linear(softmax_mean(q, k, v, causal=False), state, f"{at}.image.out")
+        y = gelu(linear(layer_norm(x, state, f"{at}.norms.2"), state, f"{at}.mlp.0"))
+        x = x + linear(y, state, f"{at}.mlp.3")
+    return linear(layer_norm(x, state, "norm"), state, "out")
 
 
 def test_logits_equal_the_equations() -> None:
@@ -77,11 +80,45 @@ def test_logits_equal_the_equations() -> None:
         np.testing.assert_allclose(logits[i], expected, atol=1e-12)
 
 
+def test_a_layer_equals_torch_s_decoder_layer_in_values_and_gradients() -> None:
+    torch.manual_seed(0)
+    ours = DecoderLayer(WIDTH, HEADS, WIDTH, dropout=0.1).double().eval()
+    theirs = nn.TransformerDecoderLayer(
+        WIDTH, HEADS, 4 * WIDTH, 0.1, "gelu", batch_first=True, norm_first=True
+    )
+    theirs = theirs.double().eval()
+    for parameter in theirs.parameters():
+        parameter.data += 0.2 * torch.randn_like(parameter)
+    state, at = theirs.state_dict(), "multihead_attn"
+    weights, biases = (state[f"{at}.in_proj_{name}"].chunk(3) for name in ("weight", "bias"))
+    renamed = {f"itself.{k[10:]}": v for k, v in state.items() if k.startswith("self_attn.")}
+    renamed |= {f"norms.{int(k[4]) - 1}{k[5:]}": v for k, v in state.items() if k[:4] == "norm"}
+    renamed |= {
+        f"mlp.{'03'[int(k[6]) - 1]}{k[7:]}": v for k, v in state.items() if k[:6] == "linear"
+    }
+    for name, weight, bias in zip(("query", "key", "value"), weights, biases, strict=True):
+        renamed |= {f"image.{name}.weight": weight, f"image.{name}.bias": bias}
+    del renamed["image.key.bias"]  # which changes nothing, as this test says
+    renamed |= {f"image.out.{n}": state[f"{at}.out_proj.{n}"] for n in ("weight", "bias")}
+    ours.load_state_dict(renamed)
+    for steps in (1, 4):
+        x = torch.randn(3, steps, WIDTH, dtype=torch.float64)
+        image = torch.randn(3, 5, WIDTH, dtype=torch.float64)
+        mask = torch.ones(steps, steps, dtype=torch.bool).triu(1)
+        a, b = ours(x, image), theirs(x, image, tgt_mask=mask)
+        torch.testing.assert_close(a, b)
+        gradients = [
+            torch.autograd.grad(found.square().sum(), weight)[0]
+            for found, weight in ((a, ours.mlp[0].weight), (b, theirs.linear1.weight))
+        ]
+        torch.testing.assert_close(*gradients)
+
+
 def test_layers_start_from_different_weights() -> None:
     decoder = TokenDecoder(V, IMAGE, WIDTH, HEADS)
     first, second = decoder.layers[0], decoder.layers[1]
     assert len(decoder.layers) == 4
-    assert not torch.equal(first.linear1.weight, second.linear1.weight)
+    assert not torch.equal(first.mlp[0].weight, second.mlp[0].weight)
 
 
 def test_later_tokens_do_not_change_earlier_logits_but_earlier_ones_do() -> None:
@@ -113,11 +150,6 @@ def test_the_order_of_the_image_tokens_does_not_matter_but_each_does() -> None:
         changed = image.clone()
         changed[:, place] += 1
         assert (decoder(changed, start) - logits).abs().amax(dim=(1, 2)).min() > 1e-4
-
-
-def test_tokens_as_wide_as_the_decoder_need_no_map() -> None:
-    assert isinstance(decoder_of(image_width=WIDTH).inputs, torch.nn.Identity)
-    assert isinstance(decoder_of().inputs, torch.nn.Linear)
 
 
 # ---------------------------------------------------------------------- the loss
@@ -180,7 +212,7 @@ def test_decoding_says_only_what_is_allowed_at_each_place() -> None:
     found = decoder.decode(image, allowed, length=3)
     assert V.mask(V.coordinate_tokens)[found[:, :2]].all()
     assert V.mask(V.class_tokens)[found[:, 2]].all()
-    assert len(found.unique()) > 3
+    assert len(found.unique(dim=0)) > 1
 
 
 def test_nothing_is_said_after_the_end() -> None:
@@ -228,13 +260,14 @@ def test_weight_decay_acts_on_matrices_only() -> None:
     head = DecoderHead(TokenDecoder(V, IMAGE, WIDTH, HEADS, layers=1), 0.1)
     names = {id(parameter): name for name, parameter in head.named_parameters()}
     assert sorted(names[id(p)].removeprefix("decoder.") for p in decayed(head)) == [
-        "inputs.weight",
-        "layers.0.linear1.weight",
-        "layers.0.linear2.weight",
-        "layers.0.multihead_attn.in_proj_weight",
-        "layers.0.multihead_attn.out_proj.weight",
-        "layers.0.self_attn.in_proj_weight",
-        "layers.0.self_attn.out_proj.weight",
+        "layers.0.image.key.weight",
+        "layers.0.image.out.weight",
+        "layers.0.image.query.weight",
+        "layers.0.image.value.weight",
+        "layers.0.itself.in_proj_weight",
+        "layers.0.itself.out_proj.weight",
+        "layers.0.mlp.0.weight",
+        "layers.0.mlp.3.weight",
         "out.weight",
     ]
     pooled = AttentiveHead("map_voltron", 8, 2, 3)
@@ -243,5 +276,5 @@ def test_weight_decay_acts_on_matrices_only() -> None:
 
 
 def test_heads_that_do_not_divide_the_width_are_refused() -> None:
-    with pytest.raises(SpecError, match="3 heads do not divide the decoder's width 8"):
+    with pytest.raises(SpecError, match="3 heads do not divide the width 8"):
         TokenDecoder(V, IMAGE, 8, 3)
