@@ -12,10 +12,12 @@ from typing import Any
 import numpy as np
 import pytest
 
+from bench.engine import Settings, evaluate
 from bench.errors import DataError, SpecError
 from bench.records import Outcome
 from bench.revisited import ground_truth
 from bench.spec import bind, parse, parse_dataset
+from bench.store import Store
 from bench.task import warnings_of
 from bench.values import non_default
 from tasks.image.retrieval import Retrieval
@@ -410,6 +412,31 @@ def test_whitening_removes_a_direction_that_all_images_share(tmp_path: Path) -> 
 def test_a_whitening_set_that_says_nothing_is_refused(x: np.ndarray) -> None:
     with pytest.raises(DataError, match="whitening"):
         Whitening.learn(x)
+
+
+# ---------------------------------------------------------------------- real photographs
+
+
+def test_frames_of_real_videos_are_found_better_than_by_chance(tmp_path: Path) -> None:
+    frames = REAL / "derived/rdavis"
+    if not frames.is_dir():
+        pytest.skip(f"no {frames}: set SSLBENCH_REAL_DATA")
+    folder = tmp_path / "roxford5k"
+    folder.mkdir()
+    (folder / "jpg").symlink_to((frames / "jpg").resolve())
+    (folder / "gnd_roxford5k.pkl").write_bytes((frames / "gnd_rdavis.pkl").read_bytes())
+    store = Store(tmp_path / "results")
+    settings = Settings(data=tmp_path, cache=tmp_path / "cache", workers=0, device="cpu")
+    spec = "retrieval@roxford5k?longest_px=128&scales=1&token=avg"
+    report = evaluate(["random:vit_mini_patch16_64"], [spec], store, settings)
+    assert report.failed == {}
+    (result,) = report.ran
+    truth = ground_truth(folder, "roxford5k")
+    share = np.mean([len(q.easy) + len(q.hard) for q in truth.queries]) / len(truth.imlist)
+    metric = result.metrics["map_medium"]
+    assert (metric.n, metric.interval) == (40, "bootstrap95")
+    assert metric.low > 2 * share  # frames of one video look alike, even to random weights
+    assert result.metrics["map_hard"].n == 37
 
 
 # ---------------------------------------------------------------------- errors
