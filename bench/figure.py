@@ -117,7 +117,7 @@ def draw(
         )
     from bench.engine import best_device
 
-    found = figure.draw(models, Photos(photos, skip_bad), best_device(device))
+    found = figure.draw(models, Photos(photos, skip_bad, data), best_device(device))
     publish({paths[ending]: content for ending, content in found.items()})
     return list(paths.values())
 

@@ -13,21 +13,31 @@ import numpy as np
 
 from bench import registry
 from bench.errors import DataError, SpecError, nearest
-from bench.spec import parse_dataset
+from bench.spec import DatasetPart, parse_dataset
 
 if TYPE_CHECKING:  # torch stays out until a figure is drawn: `sslbench ls` reads this module
     from PIL import Image
     from torch import Tensor
 
+    from bench.split import Split
     from bench.transforms import Transform
+
+_OF_ONE_SPLIT = {"list", "n", "seed", "split"}  # modifiers that a named split has to itself
 
 
 @dataclass(frozen=True)
 class Photo:
-    """An image by name, not yet decoded."""
+    """An image by name, not yet decoded.
+
+    Attributes:
+        label: name of its class; empty where there is none.
+        train: opens the training images of the data set that it was drawn from.
+    """
 
     name: str
     open: Callable[[], Image.Image]
+    label: str = ""
+    train: Callable[[], Split] | None = None
 
 
 @dataclass(frozen=True)
@@ -37,28 +47,48 @@ class Photos:
     Attributes:
         items: the images.
         skip_bad: unreadable ones that are left out instead of stopping.
+        data: data root of data sets that a figure opens itself.
     """
 
     items: Sequence[Photo]
     skip_bad: int = 0
+    data: Path | None = None
 
     def pixels(self, transform: Transform) -> tuple[list[str], Tensor]:
-        """Names and uint8 pixels (n, 3, s, s) of the readable images.
+        """Names and uint8 pixels (n, 3, s, s) of the readable images, as `read`."""
+        photos, found = self.read(transform)
+        return [photo.name for photo in photos], found
+
+    def read(self, transform: Transform) -> tuple[list[Photo], Tensor]:
+        """The readable images and their uint8 pixels (n, 3, s, s).
 
         DataError: more than `skip_bad` are unreadable, or all.
         """
         import torch
 
-        names, found, bad = [], [], 0
+        photos, found, bad = [], [], 0
         for photo in self.items:
             try:
                 found.append(transform(photo.open()))
-                names.append(photo.name)
+                photos.append(photo)
             except DataError:
                 bad += 1
                 if bad > self.skip_bad or bad == len(self.items):
                     raise
-        return names, torch.stack(found)
+        return photos, torch.stack(found)
+
+    def train(self, text: str = "") -> Split | None:
+        """The training images of the data set `text`; by default of the first among the images.
+
+        Those with a label, where any has one. None where no data set is named.
+        """
+        from bench.dataset import open_split
+
+        opens = [photo.train for photo in self.items if photo.train]
+        if not text and not opens:
+            return None
+        split = open_split(text, "train", self.data) if text else opens[0]()
+        return split.labelled() if (split.targets >= 0).any() else split
 
 
 def sort_out(
@@ -120,12 +150,26 @@ def _of_folder(folder: Path) -> list[Photo]:
 
 
 def _of_dataset(text: str, data: Path | None) -> list[Photo]:
+    from bench.class_words import class_words
     from bench.dataset import open_split
 
     parts = parse_dataset(text)
     named = any(key == "split" for part in parts for key, _ in part.modifiers)
     split = open_split(parts, "train" if named else "val", data)
-    return [Photo(id_, partial(split.image, index)) for index, id_ in enumerate(split.ids)]
+    if named:
+        parts = tuple(dict.fromkeys(map(_whole, parts)))
+    train, words = partial(open_split, parts, "train", data), class_words(split)
+    labels = [words[target] if target >= 0 else "" for target in split.targets.tolist()]
+    return [
+        Photo(id_, partial(split.image, index), label, train)
+        for index, (id_, label) in enumerate(zip(split.ids, labels, strict=True))
+    ]
+
+
+def _whole(part: DatasetPart) -> DatasetPart:
+    """The part without what chooses a split of it and images of that split."""
+    kept = tuple(pair for pair in part.modifiers if pair[0] not in _OF_ONE_SPLIT)
+    return DatasetPart(part.name, kept)
 
 
 def _is_model(text: str) -> bool:
