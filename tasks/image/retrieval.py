@@ -58,7 +58,8 @@ class Retrieval(Task):
 
     version: ClassVar[int] = 1
     headline: ClassVar[str] = "map_medium"
-    needs: ClassVar[tuple[str, ...]] = ("database", "query")
+    # query_crop's ids state the regions, which must enter a result's identity.
+    needs: ClassVar[tuple[str, ...]] = ("database", "query_crop", "query")
     mini: ClassVar[str] = "mini_oxford"
 
     protocol: Literal["ret_ibot", "ret_dino"] = "ret_ibot"

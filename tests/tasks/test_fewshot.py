@@ -140,6 +140,22 @@ def test_the_shots_choose_the_strength_and_test_images_have_no_part_in_it() -> N
     assert len(set(hits.values())) > 1
 
 
+def test_of_equally_accurate_strengths_the_one_with_the_smallest_error_is_taken() -> None:
+    data = clusters(noise=0.3)
+    outcome = run(data, shots=5)
+    rows = shots_of(data.train.ids, data.train.targets, 6, 5, seed=0)
+    x, y = data.train.values.astype(np.float16)[rows], data.train.targets[rows]
+    targets = np.where(np.arange(6) == y[:, None], 1, -1)
+    found = [Ridge.fit(x, y, 6).leave_one_out(l2) for l2 in Fewshot().l2s]
+    errors = {
+        l2: ((scores - targets) ** 2).sum()
+        for l2, scores in zip(Fewshot().l2s, found, strict=True)
+        if (scores.argmax(1) == y).all()
+    }
+    assert len(errors) > 5
+    assert outcome.extras["reported_l2"][0] == min(errors, key=errors.__getitem__)
+
+
 def test_selection_on_test_reports_the_best_and_says_so() -> None:
     data = clusters(noise=2.5)
     outcome = run(data, shots=5, selection="test")
