@@ -13,6 +13,7 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
+from bench.decoded import Images, decode_once
 from bench.errors import DataError
 from bench.extraction import PRECISIONS
 from bench.loader import image_batches
@@ -151,6 +152,7 @@ class ForwardedBatches:
         self._stream, self._recipes, self._data = stream, recipes, data
         self._device = torch.device(data.device)
         self._bad: dict[int, str] = {}
+        self._images = decode_once(stream.split, data.cache.root / "decoded", workers=data.workers)
 
     def epoch(self, epoch: int) -> Iterator[FeatureBatch]:
         """The batches of one epoch, float32 on the device."""
@@ -160,7 +162,7 @@ class ForwardedBatches:
         places[:, 1] = s.rows[places[:, 1]]
         targets = torch.from_numpy(s.split.targets[places[:, 1]])
         images = image_batches(
-            cast(Split, _Crops(s.split, s.transform, s.seed, places)),
+            cast(Split, _Crops(self._images, s.transform, s.seed, places)),
             cast(Transform, _as_it_is),
             np.arange(len(places)),
             self._data.batch_size,
@@ -211,7 +213,7 @@ class ForwardedBatches:
 class _Crops:
     """Stands in for a split in the loader: its images are the crops of an epoch, in their order."""
 
-    split: Split
+    images: Images
     transform: TrainTransform | EvalTransform | SquareTransform
     seed: int
     places: npt.NDArray[np.int64]  # (n, 2): visit, row of the split
@@ -219,7 +221,7 @@ class _Crops:
     def image(self, place: int) -> Tensor:
         """(3, size, size) uint8."""
         visit, row = (int(number) for number in self.places[place])
-        image = self.split.image(row)
+        image = self.images.image(row)
         if isinstance(self.transform, TrainTransform):
             return self.transform(image, image_rng(self.seed, visit, row))
         return self.transform(image)

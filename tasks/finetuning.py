@@ -6,7 +6,6 @@ that the published batches fit; the result does not depend on the pieces but for
 
 from __future__ import annotations
 
-import time
 from collections.abc import Mapping
 from contextlib import closing
 from dataclasses import dataclass, field
@@ -18,9 +17,9 @@ import torch
 from timm.loss import SoftTargetCrossEntropy
 from torch import Tensor
 
-from bench.disk import whole_file
 from bench.errors import DataError, TrainingError
 from bench.progress import Progress, say
+from bench.snapshot import Snapshot
 from tasks.accuracy import in_top5
 from tasks.finetune_batches import SoftBatch, TrainBatches, seed_of
 from tasks.finetune_network import Classifier, draw_paths, parameter_groups
@@ -33,7 +32,6 @@ if TYPE_CHECKING:
 
 STATE = "finetune.pt"
 _PATHS = 2  # what a random key is for; the batches have 0 and 1
-_SAVE_SHARE = 0.1  # of the time that goes into saving, at most
 
 
 @dataclass
@@ -127,8 +125,7 @@ class FineTuner:
         self.optimizer = torch.optim.AdamW(
             parameter_groups(network.network, recipe), lr=0.0, betas=(0.9, recipe.beta2), fused=True
         )
-        self.path = data.workspace / STATE if data.workspace is not None else None
-        self._saved, self._cost = time.monotonic(), 0.0
+        self.snapshot = Snapshot(data.workspace, STATE)
 
     def run(self, eval_every: int, label: str) -> History:
         """Trains what is left of the epochs.
@@ -136,7 +133,7 @@ class FineTuner:
         Raises:
             TrainingError: the loss is not finite.
         """
-        start, total = self._load(), self.recipe.epochs
+        start, total = self._resumed(), self.recipe.epochs
         steps = self.batches.iterations
         with Progress(label, total * steps, start * steps) as progress:
             for epoch in range(start, total):
@@ -149,7 +146,7 @@ class FineTuner:
                     found = self.tests.predict(self.network)
                     self.history.add(epoch + 1, found, torch.from_numpy(self.tests.target))
                     progress.advance(0, top1=self.history.accuracy[-1])
-                self._save(epoch + 1)
+                self.snapshot.save(epoch + 1, self._state)
         return self.history
 
     def step(self, batch: SoftBatch, epoch: int, iteration: int) -> float:
@@ -187,43 +184,24 @@ class FineTuner:
         for group in self.optimizer.param_groups:
             group["lr"] = lr * group["lr_scale"]
 
-    # ---------------------------------------------------------------- kill and resume
-
-    def _save(self, epoch: int) -> None:
-        """Keeps the state after an epoch, unless saving would take a tenth of the time."""
-        began = time.monotonic()
-        if self.path is None or (began - self._saved) * _SAVE_SHARE < self._cost:
-            return
-        state = {
-            "epoch": epoch,
+    def _state(self) -> dict[str, Any]:
+        return {
             "network": self.network.network.state_dict(),
             "optimizer": self.optimizer.state_dict(),
             "history": vars(self.history),
             "rows": torch.from_numpy(self.tests.rows),
         }
-        try:
-            with whole_file(self.path) as file:
-                torch.save(state, file)
-        except (OSError, RuntimeError) as error:  # torch wraps what the disk says
-            say(f"the state after epoch {epoch} is not kept ({error}): make room for a resume")
-        self._saved = time.monotonic()
-        self._cost = self._saved - began
 
-    def _load(self) -> int:
+    def _resumed(self) -> int:
         """The number of epochs that are done, with everything put back as it was after them."""
-        if self.path is None or not self.path.exists():
-            return 0
-        try:
-            state: dict[str, Any] = torch.load(self.path, map_location="cpu", weights_only=True)
-        except Exception as error:  # whatever is wrong with the file, the run can be made anew
-            say(f"{self.path} cannot be read ({type(error).__name__}): starting anew")
-            return 0
-        self.network.network.load_state_dict(state["network"])
-        self.optimizer.load_state_dict(state["optimizer"])
-        self.history = History(**state["history"])
-        self.tests.rows = state["rows"].numpy()
-        say(f"continuing after epoch {state['epoch']} of {self.recipe.epochs}")
-        return int(state["epoch"])
+        done, state = self.snapshot.load()
+        if done:
+            self.network.network.load_state_dict(state["network"])
+            self.optimizer.load_state_dict(state["optimizer"])
+            self.history = History(**state["history"])
+            self.tests.rows = state["rows"].numpy()
+            say(f"continuing after epoch {done} of {self.recipe.epochs}")
+        return done
 
 
 def autocast(data: TaskData) -> torch.autocast:

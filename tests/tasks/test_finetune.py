@@ -306,6 +306,11 @@ def test_posterizing_to_no_bits_is_black_as_it_was_when_the_scripts_ran() -> Non
 # ---------------------------------------------------------------- kill and resume
 
 
+def keep_every_epoch(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("bench.snapshot._SECONDS", 0.0)
+    monkeypatch.setattr("bench.snapshot._SHARE", 1e9)
+
+
 class Killed(Exception):
     """Stands for a kill in the middle of an epoch."""
 
@@ -326,7 +331,7 @@ def test_a_run_that_was_killed_gives_the_same_bytes(
         return step(self, batch, epoch, iteration)
 
     monkeypatch.setattr(FineTuner, "step", stepping)
-    monkeypatch.setattr("tasks.finetuning._SAVE_SHARE", 1e9)  # saves are not throttled
+    keep_every_epoch(monkeypatch)
     with pytest.raises(Killed):
         run(data, **fields)
     assert (data.workspace / STATE).is_file()
@@ -349,7 +354,10 @@ def test_states_that_would_cost_too_much_time_are_not_saved(
     saved: list[int] = []
     save = torch.save
     monkeypatch.setattr(torch, "save", lambda state, file: (saved.append(1), save(state, file)))
-    monkeypatch.setattr("tasks.finetuning._SAVE_SHARE", 0.0)
+    run(data, epochs=4)
+    assert not saved  # over within seconds
+    monkeypatch.setattr("bench.snapshot._SECONDS", 0.0)
+    monkeypatch.setattr("bench.snapshot._SHARE", 1e-9)
     run(data, epochs=4)
     assert len(saved) == 1
 
@@ -363,6 +371,7 @@ def test_a_full_disk_costs_the_resume_and_not_the_run(
         raise OSError("no space left")
 
     monkeypatch.setattr(torch, "save", full)
+    keep_every_epoch(monkeypatch)
     assert len(run(data)) == 32
     assert not list(tmp_path.glob(f"{STATE}*"))
 
