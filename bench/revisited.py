@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import hashlib
 import math
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -105,7 +106,8 @@ def revisited_table(dataset: Dataset, split: str, name: str) -> Table:
     """A split in the order of the ground truth, whose indices count its rows; no labels.
 
     Ids are the names in the ground truth; those of `query_crop` also state the region, so that
-    features of whole and of cropped queries are never taken for each other.
+    features of whole and of cropped queries are never taken for each other. What matches a query
+    goes into its manifest.
     """
     require_paths(dataset, dataset.root, "jpg/", f"gnd_{name}.pkl")
     truth = ground_truth(dataset.root, name)
@@ -128,7 +130,21 @@ def revisited_table(dataset: Dataset, split: str, name: str) -> Table:
         for text, region in zip(names, regions, strict=True)
     ]
     ids = [text + region for text, region in zip(names, regions, strict=True)]
-    return file_table(dataset, dataset.root / "jpg", files, ids=ids)
+    table = file_table(dataset, dataset.root / "jpg", files, ids=ids)
+    if split == "database":
+        return table
+    judged = zip(table.sizes.tolist(), truth.queries, strict=True)
+    return replace(table, sizes=np.array([_digest(*pair, truth.imlist) for pair in judged]))
+
+
+def _digest(size: int, query: Query, images: Sequence[str]) -> int:
+    """A hash of the file's size and of what matches the query, in place of the size."""
+    matches = {
+        key: sorted(images[index] for index in getattr(query, key))
+        for key in ("easy", "hard", "junk")
+    }
+    text = f"{size} {query.bbx} {matches}"
+    return int.from_bytes(hashlib.blake2b(text.encode(), digest_size=7).digest())
 
 
 def revisited_image(dataset: Dataset, key: str) -> Image.Image:

@@ -82,6 +82,10 @@ class Task(ABC):
         """Specs of other cells of the same model whose outcome `run` reads by `data.cell`."""
         return ()
 
+    def learns_from(self) -> tuple[str, ...]:
+        """Other data sets whose train split `run` learns from, by `data.beside`."""
+        return ()
+
     @abstractmethod
     def score(self, outcome: Outcome) -> dict[str, Metric]:
         """Metrics of a stored outcome; pure, and among them the one named by `headline`."""

@@ -89,6 +89,10 @@ class Retrieval(Task):
             splits.append(data.beside(parse_dataset(self.whiten)).open("train"))
         return [FrozenPass(split, transform) for split in splits]
 
+    def learns_from(self) -> tuple[str, ...]:
+        """The images of the whitening."""
+        return (self.whiten,) if self.whiten else ()
+
     def run(self, model: LoadedModel, data: TaskData) -> Outcome:
         """Average precision and precision at 1, 5 and 10 of every query at every level."""
         token = self.token

@@ -197,3 +197,16 @@ def test_malicious_ground_truth_is_refused_and_runs_nothing(
         with pytest.raises(DataError, match=rf"refused to unpickle .*gnd_{name}\.pkl.*posix\.mkd"):
             open_split(name, split, root.parent)
     assert not trace.exists()
+
+
+def test_what_matches_a_query_is_in_its_manifest(name: str, root: Path) -> None:
+    def manifests() -> list[str]:
+        return [open_split(name, split, root).manifest for split in ("query", "query_crop")]
+
+    before, database = manifests(), open_split(name, "database", root).manifest
+    assert before == manifests()
+    assert before[0] != before[1]
+    for changes in ({"easy": [1]}, {"junk": [0]}, {"bbx": [0, 0, 41, 30]}):
+        write(root, name, spoiled(**changes))
+        assert not set(before) & set(manifests())
+        assert open_split(name, "database", root).manifest == database

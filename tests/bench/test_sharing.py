@@ -513,3 +513,15 @@ def test_the_folder_of_a_cell_stays_until_its_result_is_stored(
     assert (left / "visits").read_text() == "x"
     assert not evaluate([MODEL], tasks, store, settings).failed
     assert not list((settings.cache / "work").iterdir())
+
+
+def test_images_that_a_task_learns_from_are_in_its_identity(
+    settings: Settings, model: LoadedModel
+) -> None:
+    found = []
+    for text in ("", "?whiten=mini_objects", "?whiten=mini_objects[n=50]"):
+        (request,) = plan.requests([f"retrieval@mini_oxford{text}"])
+        data = task_data(request, 0, settings, FeatureCache(settings.cache))
+        found.append(plan.identity(model, request, data))
+    assert "learns_from" not in found[0].fields
+    assert found[1].fields["learns_from"] != found[2].fields["learns_from"]
