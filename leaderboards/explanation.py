@@ -62,7 +62,8 @@ def _facts(found: StoredCell) -> Iterator[tuple[str, str]]:
     yield "cost", _cost(result.cost)
     for shared in result.cost.get("shared", ()):
         what, seconds, tasks = shared["what"], shared["seconds"], shared["tasks"]
-        yield "", f"with a share in {what}: {seconds:.1f} s for {', '.join(tasks)}"
+        together = f", shared by {', '.join(tasks)}" if len(tasks) > 1 else ""
+        yield "", f"{what}: {seconds:.1f} s{together}"
     yield "identity", f"{identity.digest}, seed {identity.seed}"
     yield "made", _made(result.provenance)
     if command := result.provenance.get("command_line"):

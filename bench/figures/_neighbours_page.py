@@ -12,7 +12,7 @@ from matplotlib.figure import Figure as Page
 from bench.page import GREY, plain
 
 if TYPE_CHECKING:
-    from bench.figures.neighbours import Found, Neighbour, Pixels, Query
+    from bench.figures._gallery import Found, Neighbour, Pixels, Query
 
 TILE, GAP, MARGIN = 0.98, 0.10, 0.18  # inches
 APART = 0.30  # between a query and its neighbours
@@ -140,8 +140,10 @@ def heading(found: Found, kind: bool | None) -> str:
 
 def caption(found: Found, k: int) -> str:
     """What is shown, in a line."""
+    nearest = f"{k} nearest" + (f" ({DRAWN} drawn)" if k > DRAWN else "")
     text = (
-        f"Each image and its {k} nearest of {found.gallery.title}, by the cosine of {found.token}"
+        f"Each image and its {nearest} among {found.gallery.title}, by the cosine of {found.token}"
     )
-    labelled = any(query.right is not None for query in found.queries)
-    return text + ("; → their vote, ✓ its class, ✗ another class" if labelled else "")
+    voted = any(query.voted for query in found.queries)
+    judged = any(query.right is not None for query in found.queries)
+    return text + "; → their vote" * voted + ", ✓ its class, ✗ another class" * judged

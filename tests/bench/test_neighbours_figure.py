@@ -18,8 +18,9 @@ from bench.dataset import open_split
 from bench.engine import Settings, evaluate
 from bench.errors import DataError, SpecError
 from bench.figure import Photos, draw
+from bench.figures._gallery import Query
 from bench.figures._neighbours_page import OTHER, SAME, TILE
-from bench.figures.neighbours import Neighbours, Query, chosen, table
+from bench.figures.neighbours import Neighbours, chosen, table
 from bench.network import seeded_network
 from bench.photos import Photo, sort_out
 from bench.store import Store

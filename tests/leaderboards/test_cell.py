@@ -153,7 +153,7 @@ def test_shared_work_is_told_with_who_shared_it(store_of: Fill, result: Make) ->
     shared = {"what": "pass over x train, ev32", "seconds": 7.25, "tasks": ["knn@x", "linear@x"]}
     store = store_of(result("mae", cost={"seconds": 3.5, "shared": [shared]}))
     text, _ = explain(store, "mae", "knn")
-    assert "with a share in pass over x train, ev32: 7.2 s for knn@x, linear@x" in text
+    assert "pass over x train, ev32: 7.2 s, shared by knn@x, linear@x" in text
 
 
 def test_a_result_with_nothing_but_its_numbers_can_be_told(store_of: Fill, result: Make) -> None:
