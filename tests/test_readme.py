@@ -1,4 +1,4 @@
-"""What README.md shows can be typed: its commands, specs, code, names and links exist.
+"""What README.md and its pages show can be typed: commands, specs, code, names and links exist.
 
 Blocks under `<!-- tested -->` and all Python blocks are run; of the other bash blocks, which need
 data or hours, every command, option, name and key is looked up.
@@ -22,6 +22,7 @@ from bench.spec import DatasetPart, Spec, bind, parse, parse_dataset, parse_list
 
 ROOT = Path(__file__).resolve().parents[1]
 README = (ROOT / "README.md").read_text()
+PAGE = (ROOT / "docs/image_tasks.md").read_text()
 FENCE = re.compile(r"(?P<mark><!-- tested -->\n)?```(?P<language>\w+)\n(?P<code>.*?)```", re.DOTALL)
 ROW = re.compile(r"^\| (method|task|dataset|family|figure) \| `([^`]+)` \|", re.MULTILINE)
 LINK = re.compile(r"\]\(([^)#:]+)\)")
@@ -35,7 +36,7 @@ class Block(NamedTuple):
     tested: bool
 
 
-BLOCKS = [Block(m["language"], m["code"], bool(m["mark"])) for m in FENCE.finditer(README)]
+BLOCKS = [Block(m["language"], m["code"], bool(m["mark"])) for m in FENCE.finditer(README + PAGE)]
 RUN = [b.code for b in BLOCKS if b.tested and b.language == "bash"]
 PYTHON = [b.code for b in BLOCKS if b.language == "python"]
 COMMANDS = [
@@ -132,7 +133,7 @@ def check_dataset(part: DatasetPart) -> None:
     found = registry.load("dataset", part.name)
     options = dict(part.modifiers)
     assert options.keys() <= {*MODIFIERS, *found.modifiers}
-    assert options.get("split", "train") in found.splits
+    assert options.get("split", found.splits[0]) in found.splits
 
 
 def test_dataset_texts_are_understood() -> None:
@@ -142,6 +143,18 @@ def test_dataset_texts_are_understood() -> None:
     for text in texts:
         for part in parse_dataset(text):
             check_dataset(part)
+
+
+def test_specs_of_the_papers_name_what_exists() -> None:
+    """Every `TASK@DATASET?key=value` on the page, but for those with a placeholder."""
+    texts = re.findall(r"`([a-z0-9_]+@[^`]*)`", PAGE)
+    whole = [text for text in texts if not re.search(r"\.\.\.|DATASET|[{]", text)]
+    assert len(whole) > 20
+    for text in whole:
+        spec = parse(text)
+        for part in spec.dataset:
+            check_dataset(part)
+        bind(registry.load("task", spec.name), dict(spec.options))
 
 
 @pytest.mark.parametrize("kind", registry.KINDS)
@@ -159,7 +172,9 @@ def test_make_targets_exist_and_are_explained() -> None:
     assert explained == targets - {"help"}
 
 
-@pytest.mark.parametrize("document", ["README.md", "CONTRIBUTING.md", "docs/measured.md"])
+@pytest.mark.parametrize(
+    "document", ["README.md", "CONTRIBUTING.md", "docs/measured.md", "docs/image_tasks.md"]
+)
 def test_links_and_pictures_are_there(document: str) -> None:
     path = ROOT / document
     missing = [link for link in LINK.findall(path.read_text()) if not (path.parent / link).exists()]
