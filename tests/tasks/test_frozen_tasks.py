@@ -13,8 +13,8 @@ from bench.errors import DataError
 from bench.features import FeatureCache
 from bench.records import Outcome
 from bench.spec import parse_dataset
-from bench.task import TaskData, warnings_of
 from bench.streams import Batches, Stream, open_stream
+from bench.task import TaskData, warnings_of
 from bench.transforms import TrainTransform
 from tasks.image.knn import Knn
 from tasks.image.linear import Linear
