@@ -12,9 +12,8 @@ import numpy as np
 
 from bench.errors import DataError, SpecError
 from bench.records import Metric, Outcome
-from bench.stats import accuracy_metric
 from bench.task import Task, TaskData, with_warnings
-from tasks.accuracy import TOP
+from tasks.accuracy import accuracies, columns_of
 from tasks.finetune_protocols import Crop, FinetuneProtocol, Schedule, Token, with_fields
 
 if TYPE_CHECKING:
@@ -101,17 +100,15 @@ class FinetuneTask(Task):
         tests = EvalImages(test, transform, data)
         history = FineTuner(network, recipe, batches, tests, data).run(self.eval_every, self.label)
         reported = history.best if self.selection == "test" else history.final
-        prediction = reported["prediction"].numpy()
-        columns = {
-            "id": np.asarray([test.ids[row] for row in tests.rows], dtype=np.str_),
-            "target": tests.target,
-            "prediction": prediction,
-            "value": (prediction == tests.target).astype(np.float64),
-            "prediction_final": history.final["prediction"].numpy(),
-            "prediction_best": history.best["prediction"].numpy(),
-        }
-        if len(train.classes) > TOP:
-            columns["top5"] = reported["top5"].numpy()
+        columns = columns_of(
+            [test.ids[row] for row in tests.rows],
+            tests.target,
+            reported["prediction"].numpy(),
+            len(train.classes),
+            reported["top5"].numpy(),
+            final=history.final["prediction"].numpy(),
+            best=history.best["prediction"].numpy(),
+        )
         extras = {
             "train_loss": np.array(history.loss),
             "evaluated_epochs": np.array(history.epochs),
@@ -123,14 +120,7 @@ class FinetuneTask(Task):
 
     def score(self, outcome: Outcome) -> dict[str, Metric]:
         """`top1`, `top5` as reported, `final_top1`, and the test-selected `best_top1`."""
-        columns = outcome.columns
-        metrics = {"top1": accuracy_metric(columns["prediction"] == columns["target"])}
-        if "top5" in columns:
-            metrics["top5"] = accuracy_metric(columns["top5"])
-        for name in ("final", "best"):
-            hits = columns[f"prediction_{name}"] == columns["target"]
-            metrics[f"{name}_top1"] = accuracy_metric(hits)
-        return metrics
+        return accuracies(outcome)
 
     def _given(self) -> dict[str, object]:
         values = {f.name: getattr(self, f.name) for f in fields(self)}

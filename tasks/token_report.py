@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from bench.records import Outcome
-from tasks.accuracy import TOP
+from tasks.accuracy import columns_of
 from tasks.token_probe import Pick, TokenWatch
 from tasks.token_protocols import Selection
 
@@ -26,17 +26,11 @@ def outcome_of(
     told, final, best = reported(watch, selection), watch.final, watch.best
     assert final is not None
     assert best is not None
-    target = watch.tests.target
-    columns = {
-        "id": np.asarray(ids, dtype=np.str_),
-        "target": target,
-        "prediction": told.prediction,
-        "value": (told.prediction == target).astype(np.float64),
-        "prediction_final": final.prediction,
-        "prediction_best": best.prediction,
-    }
-    if classes > TOP:
-        columns["top5"] = told.top5
+    columns = columns_of(
+        *(ids, watch.tests.target, told.prediction, classes, told.top5),
+        final=final.prediction,
+        best=best.prediction,
+    )
     extras = watch.extras() | {
         "reported_head": np.array(told.head),
         "reported_epoch": np.array(told.epoch),

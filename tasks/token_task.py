@@ -13,8 +13,8 @@ import numpy.typing as npt
 
 from bench.errors import DataError, SpecError
 from bench.records import Metric, Outcome
-from bench.stats import accuracy_metric
 from bench.task import FrozenPass, Task, TaskData, with_warnings
+from tasks.accuracy import accuracies
 from tasks.token_protocols import Length, Selection, TokenProtocol
 
 if TYPE_CHECKING:
@@ -151,14 +151,7 @@ class TokenTask(Task):
 
     def score(self, outcome: Outcome) -> dict[str, Metric]:
         """`top1`, `top5` of the reported head, `final_top1`, and the test-selected `best_top1`."""
-        columns = outcome.columns
-        metrics = {"top1": accuracy_metric(columns["prediction"] == columns["target"])}
-        if "top5" in columns:
-            metrics["top5"] = accuracy_metric(columns["top5"])
-        for name in ("final", "best"):
-            hits = columns[f"prediction_{name}"] == columns["target"]
-            metrics[f"{name}_top1"] = accuracy_metric(hits)
-        return metrics
+        return accuracies(outcome)
 
     def numbers(self) -> TokenProtocol:
         """The protocol's numbers with this task's fields in their place."""

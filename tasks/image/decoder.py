@@ -29,8 +29,8 @@ class Decoder(DecoderTask):
 
     `decoder_ab`: fresh crops, batch 1024 (256 below 50,000 training images), 10 epochs or as many
     as make 10,000 steps. `decoder_cached` (default) trains on the stored tokens of the centre crops
-    and makes 300 steps at least, so that it ends within minutes on a processor too; never comparable
-    with a published number.
+    and makes 300 steps at least, so that a processor can end it too; never comparable with a
+    published number.
 
     `selection`, `holdout` and the metrics are `linear`'s, and so are the training images and the
     held-out ones; of these at most 10,000 are looked at, those with the smallest hashes of their

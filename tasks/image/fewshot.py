@@ -14,6 +14,7 @@ from bench.records import Metric, Outcome
 from bench.stats import accuracy_metric, bootstrap_metric
 from bench.subsets import uniform
 from bench.task import FrozenPass, Task, TaskData, with_warnings
+from tasks.frozen import Token, pair_features, pair_passes, token_of
 from tasks.ridge import Ridge
 
 if TYPE_CHECKING:
@@ -60,7 +61,7 @@ class Fewshot(Task):
     l2s: tuple[float, ...] = tuple(2.0**power for power in range(-10, 21))
     selection: Literal["loo", "test"] = "loo"
     draws: int = 1
-    token: Literal["auto", "cls", "avg", "avg_fcnorm"] = "auto"
+    token: Token = "auto"
     size_px: int | None = None
     crop_pct: float | None = None
 
@@ -76,16 +77,12 @@ class Fewshot(Task):
 
     def passes(self, model: LoadedModel, data: TaskData) -> Sequence[FrozenPass]:
         """All of train, as k-NN reads it, and val."""
-        transform = data.eval_transform(model, self.size_px, self.crop_pct)
-        return [FrozenPass(split, transform) for split in data.pair()]
+        return pair_passes(model, data, self.size_px, self.crop_pct)
 
     def run(self, model: LoadedModel, data: TaskData) -> Outcome:
         """The ridge of every draw on every labelled val image."""
-        token = self.token
-        if token == "auto":
-            token = "cls" if model.backbone.has_cls else "avg"
-        transform = data.eval_transform(model, self.size_px, self.crop_pct)
-        train, test = (data.features(model, split, transform) for split in data.pair())
+        token = token_of(self.token, model.backbone)
+        train, test = pair_features(model, data, self.size_px, self.crop_pct)
         target = np.asarray(test.targets, dtype=np.int64)
         notes: dict[str, None] = {}
         seeds = [data.seed + DRAW_STEP * draw for draw in range(self.draws)]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, ClassVar, Literal
+from typing import TYPE_CHECKING, ClassVar
 
 import numpy as np
 
@@ -13,6 +13,7 @@ from bench.records import Metric, Outcome
 from bench.stats import accuracy_metric
 from bench.task import FrozenPass, Task, TaskData, with_warnings
 from tasks.accuracy import TOP, in_top5
+from tasks.frozen import Token, pair_features, pair_passes, token_of
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -45,7 +46,7 @@ class Knn(Task):
     k: int = 20
     ks: tuple[int, ...] = (10, 20, 100, 200)
     temperature: float = 0.07
-    token: Literal["auto", "cls", "avg", "avg_fcnorm"] = "auto"
+    token: Token = "auto"
     size_px: int | None = None
     crop_pct: float | None = None
 
@@ -57,16 +58,12 @@ class Knn(Task):
 
     def passes(self, model: LoadedModel, data: TaskData) -> Sequence[FrozenPass]:
         """Both splits."""
-        transform = data.eval_transform(model, self.size_px, self.crop_pct)
-        return [FrozenPass(split, transform) for split in data.pair()]
+        return pair_passes(model, data, self.size_px, self.crop_pct)
 
     def run(self, model: LoadedModel, data: TaskData) -> Outcome:
         """Votes of every k for every labelled val image."""
-        token = self.token
-        if token == "auto":
-            token = "cls" if model.backbone.has_cls else "avg"
-        transform = data.eval_transform(model, self.size_px, self.crop_pct)
-        train, test = (data.features(model, split, transform) for split in data.pair())
+        token = token_of(self.token, model.backbone)
+        train, test = pair_features(model, data, self.size_px, self.crop_pct)
         columns, notes = self._columns(train, test, token, data.device)
         outcome = Outcome(
             columns={"id": np.asarray(test.ids, dtype=np.str_), **columns},

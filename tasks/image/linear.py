@@ -11,9 +11,8 @@ import numpy as np
 from bench.errors import DataError, SpecError
 from bench.recipes import blocks_of
 from bench.records import Metric, Outcome
-from bench.stats import accuracy_metric
 from bench.task import FrozenPass, Task, TaskData, with_warnings
-from tasks.accuracy import TOP
+from tasks.accuracy import accuracies, columns_of
 from tasks.linear_protocols import PROTOCOLS, Augmentation, BatchNorm, Name, Protocol
 
 if TYPE_CHECKING:
@@ -141,28 +140,16 @@ class Linear(Task):
     ) -> Outcome:
         final, best = watch.final(), watch.best
         reported = best if self.selection == "test" else final
-        columns = {
-            "id": np.asarray(ids, dtype=np.str_),
-            "target": target,
-            "prediction": reported.prediction,
-            "value": (reported.prediction == target).astype(np.float64),
-            "prediction_final": final.prediction,
-            "prediction_best": best.prediction,
-        }
-        if classes > TOP:
-            columns["top5"] = reported.top5
+        columns = columns_of(
+            *(ids, target, reported.prediction, classes, reported.top5),
+            final=final.prediction,
+            best=best.prediction,
+        )
         return Outcome(columns=columns, extras=watch.table() | reported.extras())
 
     def score(self, outcome: Outcome) -> dict[str, Metric]:
         """`top1`, `top5` of the reported head, `final_top1`, and the test-selected `best_top1`."""
-        columns = outcome.columns
-        metrics = {"top1": accuracy_metric(columns["prediction"] == columns["target"])}
-        if "top5" in columns:
-            metrics["top5"] = accuracy_metric(columns["top5"])
-        for name in ("final", "best"):
-            hits = columns[f"prediction_{name}"] == columns["target"]
-            metrics[f"{name}_top1"] = accuracy_metric(hits)
-        return metrics
+        return accuracies(outcome)
 
     # ---------------------------------------------------------------- the protocol
 

@@ -15,6 +15,7 @@ from bench.records import Metric, Outcome
 from bench.spec import parse_dataset
 from bench.stats import bootstrap_metric
 from bench.task import FrozenPass, Task, TaskData, with_warnings
+from tasks.frozen import Token, token_of
 from tasks.retrieval_metric import LEVELS, judge, rank, unit
 
 if TYPE_CHECKING:
@@ -66,7 +67,7 @@ class Retrieval(Task):
     query_crop: bool = True
     longest_px: int | None = None
     scales: tuple[float, ...] | None = None
-    token: Literal["auto", "cls", "avg", "avg_fcnorm"] = "auto"
+    token: Token = "auto"
     whiten: str = ""
 
     def __post_init__(self) -> None:
@@ -95,9 +96,7 @@ class Retrieval(Task):
 
     def run(self, model: LoadedModel, data: TaskData) -> Outcome:
         """Average precision and precision at 1, 5 and 10 of every query at every level."""
-        token = self.token
-        if token == "auto":
-            token = "cls" if model.backbone.has_cls else "avg"
+        token = token_of(self.token, model.backbone)
         truth, transform = _ground_truth(data), self._transform(data)
         database = data.features(model, data.open("database"), transform)
         queries = data.features(model, data.open(self._queries), transform)

@@ -11,9 +11,9 @@ import numpy.typing as npt
 
 from bench.errors import SpecError
 from bench.records import Metric, Outcome
-from bench.stats import accuracy_metric
 from bench.task import FrozenPass, Task, TaskData, with_warnings
-from tasks.accuracy import TOP, in_top5
+from tasks.accuracy import accuracies, columns_of, in_top5
+from tasks.frozen import Token, pair_features, pair_passes, token_of
 
 if TYPE_CHECKING:
     from bench.checkpoint import LoadedModel
@@ -53,7 +53,7 @@ class SemiLogreg(Task):
     l2s: tuple[float, ...] = (1e-6, 1e-5, 1e-4, 1e-3, 0.01, 0.1, 1.0)
     selection: Literal["holdout", "test"] = "holdout"
     holdout: float = 0.1
-    token: Literal["auto", "cls", "avg", "avg_fcnorm"] = "auto"
+    token: Token = "auto"
     size_px: int | None = None
     crop_pct: float | None = None
 
@@ -65,27 +65,17 @@ class SemiLogreg(Task):
 
     def passes(self, model: LoadedModel, data: TaskData) -> Sequence[FrozenPass]:
         """Train and val, as k-NN reads them."""
-        transform = data.eval_transform(model, self.size_px, self.crop_pct)
-        return [FrozenPass(split, transform) for split in data.pair()]
+        return pair_passes(model, data, self.size_px, self.crop_pct)
 
     def run(self, model: LoadedModel, data: TaskData) -> Outcome:
         """Chooses the strength, fits on all of train, and predicts every labelled val image."""
-        token = self.token
-        if token == "auto":
-            token = "cls" if model.backbone.has_cls else "avg"
-        transform = data.eval_transform(model, self.size_px, self.crop_pct)
-        train, test = (data.features(model, split, transform) for split in data.pair())
+        token = token_of(self.token, model.backbone)
+        train, test = pair_features(model, data, self.size_px, self.crop_pct)
         target = np.asarray(test.targets, dtype=np.int64)
         found = self._fitted(train, test, token, data)
         prediction = found.scores.argmax(axis=1)  # numpy: of equals the lower class
-        columns = {
-            "id": np.asarray(test.ids, dtype=np.str_),
-            "target": target,
-            "prediction": prediction,
-            "value": (prediction == target).astype(np.float64),
-        }
-        if len(train.classes) > TOP:
-            columns["top5"] = in_top5(target, found.scores)
+        top5, classes = in_top5(target, found.scores), len(train.classes)
+        columns = columns_of(test.ids, target, prediction, classes, top5)
         extras = {
             "token": np.array(token),
             "l2": np.array(self.l2s),
@@ -98,11 +88,7 @@ class SemiLogreg(Task):
 
     def score(self, outcome: Outcome) -> dict[str, Metric]:
         """`top1`, and `top5` with more than five classes."""
-        columns = outcome.columns
-        metrics = {"top1": accuracy_metric(columns["prediction"] == columns["target"])}
-        if "top5" in columns:
-            metrics["top5"] = accuracy_metric(columns["top5"])
-        return metrics
+        return accuracies(outcome)
 
     def _fitted(
         self, train: FeatureTable, test: FeatureTable, token: str, data: TaskData
