@@ -183,7 +183,8 @@ class TrainBatches:
         even = len(images) // 2 * 2  # mixup pairs images; unreadable ones may leave one over
         if even:
             with global_draws(self._data.seed, epoch, iteration, _MIX):
-                yield self._mixup(images[:even], target[:even])
+                mixed: SoftBatch = self._mixup(images[:even], target[:even])
+            yield mixed  # outside: the loader's thread draws while the batch is trained on
 
     def _note(self, bad: dict[int, str]) -> None:
         """Unreadable images are left out, up to `skip_bad` different ones."""

@@ -1,6 +1,7 @@
 """Fine-tuning: it learns, leaves the checkpoint alone, and gives the same bytes after a kill."""
 
 import copy
+import threading
 from pathlib import Path
 from typing import Any
 
@@ -209,6 +210,20 @@ def test_batches_do_not_depend_on_loader_processes_or_pieces(data: TaskData) -> 
         assert torch.equal(one, other)
     again = next(iter(batches_of(data).epoch(2)))[0]
     assert not torch.equal(found[0][0], again)
+
+
+def test_a_batch_that_is_trained_on_keeps_no_hold_of_the_generators(data: TaskData) -> None:
+    batches = batches_of(data).epoch(0)
+    next(batches)  # still open, as when a step fails on it
+    drawn = threading.Event()
+
+    def draw() -> None:
+        with global_draws(0):
+            drawn.set()
+
+    threading.Thread(target=draw, daemon=True).start()
+    assert drawn.wait(10)
+    batches.close()
 
 
 def test_one_coefficient_mixes_each_image_of_a_batch_with_its_mirror(data: TaskData) -> None:
