@@ -71,6 +71,22 @@ def test_leaving_one_out_in_closed_form_equals_leaving_each_out(n: int, l2: floa
     np.testing.assert_allclose(Ridge.fit(x, y, 5).leave_one_out(l2), expected, atol=1e-7)
 
 
+@pytest.mark.parametrize("n", [20, 90])  # fewer and more shots than features
+def test_many_shots_are_judged_in_chunks_as_at_once(
+    n: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    rng = np.random.default_rng(n)
+    x, y, mask = rng.normal(size=(n, 24)), np.arange(n) % 5, np.arange(n) % 7 > 0
+    scores = Ridge.fit(x, y, 5).leave_one_out(2.0)
+    signs = np.where(y[:, None] == np.arange(5), 1.0, -1.0)
+    monkeypatch.setattr("tasks.ridge.CHUNK", 8)
+    ridge = Ridge.fit(x, y, 5)
+    np.testing.assert_allclose(ridge.leave_one_out(2.0), scores, atol=1e-9)
+    hits, error = ridge.judged(2.0, mask)
+    assert hits == (scores.argmax(1) == y)[mask].sum()
+    assert error == pytest.approx(((scores - signs)[mask] ** 2).sum())
+
+
 def test_constant_features_do_no_harm() -> None:
     x = np.random.default_rng(0).normal(size=(20, 6))
     x[:, 2] = 3.0
