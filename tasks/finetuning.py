@@ -91,6 +91,11 @@ class EvalImages:
                     continue
                 pixels = network.backbone.input.normalise(batch.pixels.to(data.device))
                 logits = network(pixels).float()  # (b, c)
+                if not logits.isfinite().all():
+                    raise TrainingError(
+                        "the trained network gives scores that are not finite: lower lr, or run "
+                        "with --precision fp32"
+                    )
                 target = self._split.targets[batch.rows.numpy()]
                 predictions.append(logits.argmax(dim=1).cpu())
                 tops.append(torch.from_numpy(in_top5(target, logits.cpu().numpy())))

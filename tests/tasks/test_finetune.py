@@ -18,7 +18,7 @@ from bench.task import Task, TaskData, warnings_of
 from tasks.finetune_batches import TrainBatches, global_draws, train_transform
 from tasks.finetune_network import Classifier, SampleDrop, draw_paths, layer_table
 from tasks.finetune_protocols import PROTOCOLS, FinetuneProtocol, with_fields
-from tasks.finetuning import STATE, EvalImages, FineTuner
+from tasks.finetuning import STATE, EvalImages, FineTuner, History
 from tasks.image.finetune import Finetune
 from tasks.image.semi import Semi
 from tasks.image.transfer import Transfer
@@ -122,6 +122,14 @@ def test_selection_on_test_reports_the_best_epoch_and_says_so(data: TaskData) ->
     assert any("selection=test" in text for text in warnings_of(outcome))
     assert outcome.extras["evaluated_epochs"].tolist() == [1, 2, 3, 4, 5]
     assert not warnings_of(run(data))
+
+
+def test_of_equal_epochs_the_first_is_the_best() -> None:
+    history, target = History(), torch.tensor([0, 1, 2])
+    for epoch, guess in enumerate(([0, 0, 0], [0, 1, 0], [0, 0, 2], [1, 1, 1]), start=1):
+        history.add(epoch, {"prediction": torch.tensor(guess)}, target)
+    assert history.best["prediction"].tolist() == [0, 1, 0]
+    assert history.final["prediction"].tolist() == [1, 1, 1]
 
 
 def test_five_classes_or_fewer_have_no_top5(data: TaskData, tmp_path: Path) -> None:
@@ -258,6 +266,15 @@ def test_copies_of_an_image_are_augmented_apart(data: TaskData) -> None:
     assert torch.equal(target[0], target[2])
     assert not torch.equal(images[0], images[1])
     assert not torch.equal(images[1], images[2])
+
+
+def test_each_epoch_has_its_own_order_and_its_own_views(data: TaskData) -> None:
+    fields = {**PLAIN, "auto_augment": "rand-m9-mstd0.5-inc1"}
+    batches = batches_of(data, batch=32, **fields)
+    first, second = (next(iter(batches.epoch(epoch))) for epoch in (0, 1))
+    assert not torch.equal(first[1].argmax(1), second[1].argmax(1))
+    views = {image.numpy().tobytes() for image in first[0]}
+    assert not any(image.numpy().tobytes() in views for image in second[0])
 
 
 def test_odd_numbers_of_images_make_even_batches_with_a_warning(tmp_path: Path) -> None:
@@ -397,6 +414,11 @@ def test_a_full_disk_costs_the_resume_and_not_the_run(
 def test_a_loss_that_is_not_finite_stops_the_run(data: TaskData) -> None:
     with pytest.raises(TrainingError, match=r"loss is (nan|inf) in epoch \d.*lower lr"):
         run(data, lr=1e30)
+
+
+def test_a_last_step_that_diverges_gives_no_numbers(data: TaskData) -> None:
+    with pytest.raises(TrainingError, match=r"scores that are not finite: lower lr"):
+        run(data, lr=1e38, epochs=1, batch=32)  # its loss was finite before that step
 
 
 def test_one_class_is_refused(tmp_path: Path) -> None:
