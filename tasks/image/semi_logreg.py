@@ -102,10 +102,12 @@ class SemiLogreg(Task):
         if self.selection == "test":
             notes = ["selection=test: the strength was chosen on the evaluation split"]
             fits = fit_path(known, labels, self.l2s)
-            scores = [fit.scores(asked, classes) for fit in fits]
-            judged = np.array([(found.argmax(axis=1) == target).mean() for found in scores])
-            best = self._best(judged)
-            fit, found = fits[best], scores[best]
+            # Scores of one strength at a time: those of ImageNet's val are 400 MB.
+            judged = np.array(
+                [(fit.scores(asked, classes).argmax(axis=1) == target).mean() for fit in fits]
+            )
+            fit = fits[self._best(judged)]
+            found = fit.scores(asked, classes)
         else:
             notes = []
             judged = self._judged(train.get(token), labels, classes, data, notes)
