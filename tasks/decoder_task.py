@@ -31,7 +31,8 @@ class DecoderTask(TokenTask):
     def wrong(self) -> Sequence[str]:
         """Sizes that no decoder has."""
         given = {"layers": self.layers, "width": self.width, "heads": self.heads}
-        bad = [f"{name}={value} must be at least 1" for name, value in given.items() if value == 0]
+        known = {name: value for name, value in given.items() if value is not None}
+        bad = [f"{name}={value} must be at least 1" for name, value in known.items() if value < 1]
         if self.width and self.heads and self.width % self.heads:
             bad.append(f"heads={self.heads} do not divide width={self.width}")
         for name, value in (("dropout", self.dropout), ("smoothing", self.smoothing)):

@@ -141,7 +141,9 @@ def test_what_must_be_known_comes_with_the_numbers() -> None:
     ("fields", "why"),
     [
         ({"layers": 0}, "layers=0 must be at least 1"),
+        ({"layers": -1}, "layers=-1 must be at least 1"),
         ({"width": 0}, "width=0 must be at least 1"),
+        ({"heads": -2}, "heads=-2 must be at least 1"),
         ({"width": 32, "heads": 5}, "heads=5 do not divide width=32"),
         ({"dropout": 1.0}, "dropout=1.0 must be in"),
         ({"smoothing": -0.1}, "smoothing=-0.1 must be in"),
