@@ -27,7 +27,7 @@ class Clevr(DecoderTask):
     that it used them.
 
     `clevr_ab`, the only protocol, has `decoder`'s numbers: 10 epochs, or as many as make 10,000
-    steps (70,000 images in batches of 1024: 163 epochs), which `min_steps` shortens. Metrics and
+    steps (63,000 images in batches of 1024: 164 epochs), which `min_steps` shortens. Metrics and
     choice as for `decoder`.
     """
 
