@@ -89,13 +89,20 @@ class Filling:
         self.model, self.data, self.store, self.report = model, data, store, report
 
     def fill(self, wanted: Sequence[Request], seed: int) -> None:
-        """Make every cell that the store lacks; what goes wrong fails its own cells only."""
+        """Make every cell that the store lacks; what goes wrong fails its own cells only.
+
+        Cells that read others come last, so that these are not made for them once more.
+        """
         cells = [cell for request in wanted if (cell := self._open(request))]
         for shared in shared_passes(self.model, cells):
             self._pass(shared)
         streams: dict[str, list[tuple[Cell, Probe]]] = {}
+        readers: list[Cell] = []
         for cell in cells:
             with self._guarded(cell):
+                if cell.request.task.cells(cell.data):
+                    readers.append(cell)
+                    continue
                 with cell.timed():
                     probe = cell.request.task.probe(self.model, cell.data)
                 if probe is None:
@@ -104,13 +111,19 @@ class Filling:
                     streams.setdefault(probe.stream.key, []).append((cell, probe))
         for group in streams.values():
             self._train(group)
+        for cell in readers:
+            if all(made.identity != cell.identity for made in self.report.ran):
+                with self._guarded(cell):
+                    self._make(cell)
 
     def outcome(self, model: LoadedModel, request: Request, data: TaskData) -> Outcome:
         """The outcome of a cell that another one reads: from the store, or made and stored."""
-        identity = plan.identity(model, request, data)
-        if (old := self.store.get(identity)) is None:
-            return self._make(Cell(request, data, identity, self._name(request)))
-        return self.store.outcome(old)
+        identity, name = plan.identity(model, request, data), self._name(request)
+        if (old := self.store.get(identity)) is not None:
+            return self.store.outcome(old)
+        if name in self.report.failed:
+            raise SSLBenchError(f"it reads {name}, which failed: {self.report.failed[name]}")
+        return self._make(Cell(request, data, identity, name))
 
     def _open(self, request: Request) -> Cell | None:
         """The cell, unless it is stored or cannot be."""
@@ -134,7 +147,7 @@ class Filling:
         data = shared.users[0].data
         try:
             made = data.prepare(self.model, shared.split, shared.transform, shared.tokens)
-        except SSLBenchError:
+        except Exception:  # also a device without memory: some cells may need less
             return
         if made:
             names = ", ".join(dict.fromkeys(cell.request.spec.name for cell in shared.users))
@@ -150,8 +163,13 @@ class Filling:
         if len(group) > 1:
             names = ", ".join(cell.request.spec.name for cell in cells)
             say(f"one stream of {what} trains {names}")
-        with ExitStack() as held:
-            folders = [held.enter_context(self._folder(cell)) for cell in cells]
+        self._reset_peak(cells[0].data)
+        with ExitStack() as rest:
+            held = [rest.enter_context(ExitStack()) for _ in cells]
+            folders = [
+                own.enter_context(self._folder(cell)) for own, cell in zip(held, cells, strict=True)
+            ]
+            cells[0].data.skipped.clear()
             clock = time.perf_counter()
             try:
                 found = run_probes(probes, self.model, cells[0].data, folders)
@@ -162,8 +180,9 @@ class Filling:
                 charge(cells, f"stream of {what}", seconds)
             else:
                 cells[0].seconds += seconds
-            for cell, outcome in zip(cells, found, strict=True):
-                with self._guarded(cell):
+            for own, cell, outcome in zip(held, cells, found, strict=True):
+                cell.skipped += [t for t in cells[0].data.skipped if t not in cell.skipped]
+                with self._guarded(cell), own:  # the folder of one that fails stays
                     if isinstance(outcome, Exception):
                         raise outcome
                     self._keep(cell, outcome)
@@ -171,8 +190,7 @@ class Filling:
     def _make(self, cell: Cell) -> Outcome:
         """Runs a task and stores what came out, with a folder to continue in after a kill."""
         data = cell.data
-        if data.device.startswith("cuda"):
-            torch.cuda.reset_peak_memory_stats()
+        self._reset_peak(data)
         with self._folder(cell) as folder:
             before, data.workspace = data.workspace, folder
             try:
@@ -182,6 +200,11 @@ class Filling:
                 data.workspace = before
             self._keep(cell, outcome)
         return outcome
+
+    @staticmethod
+    def _reset_peak(data: TaskData) -> None:
+        if data.device.startswith("cuda"):
+            torch.cuda.reset_peak_memory_stats()
 
     @staticmethod
     def _folder(cell: Cell) -> AbstractContextManager[Path | None]:

@@ -7,8 +7,6 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Generic, Protocol, TypeVar
 
-from bench.errors import SSLBenchError
-
 if TYPE_CHECKING:
     from bench.checkpoint import LoadedModel
     from bench.plan import Request
@@ -53,7 +51,7 @@ def shared_passes(model: LoadedModel, cells: Sequence[Cell]) -> list[SharedPass[
     for cell in cells:
         try:
             announced = cell.request.task.passes(model, cell.data)
-        except SSLBenchError:
+        except Exception:  # of whatever kind: it fails that cell, and is told there
             continue
         for frozen in announced:
             transform = frozen.transform or cell.data.eval_transform(model)
