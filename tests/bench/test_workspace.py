@@ -1,5 +1,7 @@
 """A cell's folder: one owner at a time, kept after a failure, gone after success."""
 
+import errno
+import fcntl
 import os
 import signal
 import subprocess
@@ -64,3 +66,32 @@ def test_a_killed_owner_frees_it(tmp_path: Path) -> None:
     with workspace(folder) as own:
         assert own is not None
         assert (own / "state").exists()
+
+
+def test_a_disk_that_cannot_lock_costs_the_continuing_only(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def refusing(*_: object) -> None:
+        raise OSError(errno.ENOLCK, "No locks available")
+
+    monkeypatch.setenv("SSLBENCH_PROGRESS", "plain")
+    monkeypatch.setattr(fcntl, "flock", refusing)
+    with workspace(tmp_path / "cell") as own:
+        assert own is None
+    assert "No locks available" in capsys.readouterr().err
+
+
+def test_only_what_is_open_for_writing_is_locked(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    flock = fcntl.flock
+
+    def as_on_a_network(descriptor: int, how: int) -> None:
+        if fcntl.fcntl(descriptor, fcntl.F_GETFL) & os.O_ACCMODE == os.O_RDONLY:
+            raise OSError(errno.EBADF, "Bad file descriptor")
+        flock(descriptor, how)
+
+    monkeypatch.setattr(fcntl, "flock", as_on_a_network)
+    with workspace(tmp_path / "work/cell") as own:
+        assert own is not None
+    assert not list((tmp_path / "work").iterdir())
