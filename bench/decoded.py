@@ -6,7 +6,6 @@ for it; sets that exceed the budget are read as before.
 """
 
 import hashlib
-import os
 from collections import deque
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -18,7 +17,7 @@ import numpy as np
 import numpy.typing as npt
 from PIL import Image
 
-from bench.disk import whole_file
+from bench.disk import locked, whole_file
 from bench.errors import DataError
 from bench.progress import Progress, say
 from bench.split import Split
@@ -102,10 +101,11 @@ def decode_once(
     text = "\n".join([str(ABI), split.manifest, *split.ids])
     name = hashlib.sha256(text.encode("utf-8", "surrogateescape")).hexdigest()[:24]
     path, index = folder / f"{name}.rgb", folder / f"{name}.npy"
-    if not index.exists():
+    if not (index.exists() and path.exists()):
         try:
-            folder.mkdir(parents=True, exist_ok=True)
-            _write(split, path, index, workers)
+            with locked(folder / name, f"decodes {split.name}"):
+                if not (index.exists() and path.exists()):
+                    _write(split, path, index, workers)
         except OSError as error:
             say(f"decoded images of {split.name} cannot be kept ({error}): decoding every epoch")
             return split
@@ -114,10 +114,8 @@ def decode_once(
 
 def _write(split: Split, path: Path, index: Path, workers: int) -> None:
     """Both files, the pixels first: where there is an index, all is there."""
-    own = path.with_name(f"{path.stem}.{os.getpid()}.rgb")  # others may write the same set now
-    with whole_file(own) as file:
+    with whole_file(path) as file:
         places = _decode(split, workers, lambda flat: file.write(flat.data))
-    own.replace(path)
     with whole_file(index) as file:
         np.save(file, places)
 

@@ -1,11 +1,14 @@
 """Files that are there whole or not at all, also after a power cut."""
 
 import errno
+import fcntl
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import IO
+
+from bench.progress import say
 
 
 @contextmanager
@@ -25,6 +28,22 @@ def whole_file(path: Path) -> Iterator[IO[bytes]]:
         part.unlink(missing_ok=True)
         raise
     flush(path.parent)
+
+
+@contextmanager
+def locked(path: Path, what: str) -> Iterator[None]:
+    """Holds `PATH.lock`, which the system frees when the process ends, however it ends.
+
+    Who comes second waits, and says so: for "another process that `what`".
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with open(path.with_name(f"{path.name}.lock"), "w") as stream:
+        try:
+            fcntl.flock(stream, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            say(f"waiting for another process that {what}")
+            fcntl.flock(stream, fcntl.LOCK_EX)
+        yield
 
 
 def flush(path: Path) -> None:

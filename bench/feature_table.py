@@ -46,13 +46,17 @@ class FeatureTable:
                 f"'{recipe}' needs {', '.join(wanted)}, these features have "
                 f"{', '.join(self.blocks)}: choose a recipe of those"
             )
-        values = self._values if self._stored is None else self._values[self._stored]
         places = [self.blocks.index(block) for block in wanted]
         ends = np.cumsum(self.widths)
         if places == list(range(places[0], places[0] + len(places))):
-            return values[:, ends[places[0]] - self.widths[places[0]] : ends[places[-1]]]
-        columns = [values[:, ends[p] - self.widths[p] : ends[p]] for p in places]
+            return self._rows(ends[places[0]] - self.widths[places[0]], ends[places[-1]])
+        columns = [self._rows(ends[p] - self.widths[p], ends[p]) for p in places]
         return np.concatenate(columns, axis=1)
+
+    def _rows(self, start: int, stop: int) -> Matrix:
+        """Some columns; a copy, of these only, where rows of the matrix are chosen."""
+        values = self._values[:, start:stop]
+        return values if self._stored is None else values[self._stored]
 
     def take(self, rows: Rows) -> Matrix:
         """(m, all widths) of some rows, read from the disk now."""

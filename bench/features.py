@@ -5,15 +5,14 @@ matrix; every token recipe is a view of its columns or a concatenation of a few.
 splits are another matrix, filled by the same pass when both are asked for.
 """
 
-import fcntl
 import hashlib
 import json
 import math
 import shutil
-from collections.abc import Iterator, Sequence
-from contextlib import ExitStack, closing, contextmanager, nullcontext
+from collections.abc import Sequence
+from contextlib import AbstractContextManager, ExitStack, closing, nullcontext
 from dataclasses import dataclass, field
-from functools import reduce
+from functools import lru_cache, reduce
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -21,12 +20,13 @@ import numpy as np
 import torch
 
 from bench import dist
+from bench.disk import locked
 from bench.errors import DataError, SpecError, nearest
 from bench.extraction import PRECISIONS, Limits, Pass, Sheet
 from bench.feature_file import CARD, PartialFeatures
 from bench.feature_table import FeatureTable, open_table
 from bench.loader import PixelCache
-from bench.progress import Progress, say
+from bench.progress import Progress
 from bench.recipes import RECIPE_BLOCKS
 from bench.token_table import TOKENS
 from bench.transforms import EvalTransform, SquareTransform
@@ -108,11 +108,11 @@ class FeatureCache:
         if precision not in PRECISIONS:
             raise SpecError(f"no precision '{precision}'; {nearest(precision, PRECISIONS)}")
         matrices = [self.matrix(model, split, transform, blocks, precision) for blocks in wanted]
-        absent = [matrix for matrix in matrices if not _agreed(matrix.exists)]
+        absent = [matrix for matrix in matrices if not agreed(matrix.exists)]
         with ExitStack() as locks:
             for matrix in sorted(absent, key=lambda matrix: matrix.folder):
                 locks.enter_context(_lock(matrix.folder) if dist.is_main() else nullcontext())
-            if absent := [matrix for matrix in absent if not _agreed(matrix.exists)]:
+            if absent := [matrix for matrix in absent if not agreed(matrix.exists)]:
                 blocks = tuple(dict.fromkeys(block for m in absent for block in m.blocks))
                 device = torch.device(device)
                 job = Pass(model, split, blocks, device, precision, transform.scales)
@@ -142,7 +142,7 @@ class FeatureCache:
         """Whether the tokens (t, d) of so many images are stored, or forwarded when asked for."""
         need = 2 * images * math.prod(shape)
         Path(self.root).mkdir(parents=True, exist_ok=True)
-        return need <= min(self.token_bytes, shutil.disk_usage(self.root).free // 2)
+        return agreed(need <= min(self.token_bytes, shutil.disk_usage(self.root).free // 2))
 
     def _fill(
         self,
@@ -223,7 +223,7 @@ def _card(
         "transform": transform.id,
         "manifest": split.manifest,
         # The manifest is sorted; rows are not.
-        "order": _digest(list(split.ids)),
+        "order": _order(tuple(split.ids)),
     }
 
 
@@ -231,19 +231,15 @@ def _digest(value: Any) -> str:
     return hashlib.sha256(json.dumps(value, sort_keys=True).encode()).hexdigest()
 
 
-def _agreed(value: bool) -> bool:
-    """The main process's view: others may look a moment later."""
+@lru_cache(maxsize=8)  # 0.6 s for ImageNet's ids, and a cell asks several times
+def _order(ids: tuple[str, ...]) -> str:
+    return _digest(list(ids))
+
+
+def agreed(value: bool) -> bool:
+    """The main process's view: others may look a moment later, or at another disk."""
     return bool(dist.all_gather_object(value)[0])
 
 
-@contextmanager
-def _lock(folder: Path) -> Iterator[None]:
-    """Holds `KEY.lock`, which the system frees when the process ends, however it ends."""
-    folder.parent.mkdir(parents=True, exist_ok=True)
-    with open(folder.with_name(f"{folder.name}.lock"), "w") as stream:
-        try:
-            fcntl.flock(stream, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            say(f"waiting for another process that computes the features {folder.name}")
-            fcntl.flock(stream, fcntl.LOCK_EX)
-        yield
+def _lock(folder: Path) -> AbstractContextManager[None]:
+    return locked(folder, f"computes the features {folder.name}")

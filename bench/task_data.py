@@ -15,7 +15,8 @@ from bench.records import Outcome
 if TYPE_CHECKING:  # torch stays out: `sslbench ls` and the leaderboards read tasks without it
     from bench.checkpoint import LoadedModel
     from bench.dataset import Split
-    from bench.features import FeatureCache, FeatureTable
+    from bench.feature_file import Rows
+    from bench.features import FeatureCache, FeatureTable, Matrix
     from bench.plan import Request
     from bench.spec import DatasetPart
     from bench.token_table import TokenTable
@@ -101,7 +102,8 @@ class TaskData:
 
         transform = transform or self.eval_transform(model)
         shape = token_shape(model.backbone, transform)
-        if self.cache.keeps_tokens(len(split), shape):
+        there = self._stored(model, split, transform, (TOKENS,))
+        if there or self.cache.keeps_tokens(len(split), shape):
             table = self._table(model, split, transform, (TOKENS,))
             return TokenTable.of(table, shape, self.device)
         return forwarded(self, model, split, transform, shape)
@@ -122,7 +124,8 @@ class TaskData:
         if tokens and self.cache.keeps_tokens(len(split), token_shape(model.backbone, transform)):
             wanted.append((TOKENS,))
         options = (model, split, transform)
-        if all(self.cache.matrix(*options, w, self.precision).exists for w in wanted):
+        wanted = [blocks for blocks in wanted if self._stored(*options, blocks) is None]
+        if not wanted:
             return {}
         clock = time.perf_counter()
         self.cache.prepare(*options, wanted, **self._how())
@@ -134,13 +137,27 @@ class TaskData:
         """Stored columns of a split; those of the split it was cut from serve as well."""
         from bench.feature_table import open_table
 
-        if split.origin is not None:
-            whole, rows = split.origin
-            matrix = self.cache.matrix(model, whole, transform, blocks, self.precision)
-            if matrix.exists:
-                facts = (matrix.folder, split, matrix.blocks, matrix.widths, self.skip_bad)
-                return self._noted(open_table(*facts, stored=rows))
+        if found := self._stored(model, split, transform, blocks):
+            matrix, rows = found
+            facts = (matrix.folder, split, matrix.blocks, matrix.widths, self.skip_bad)
+            return self._noted(open_table(*facts, stored=rows))
         return self._noted(self.cache.extract(model, split, transform, blocks, **self._how()))
+
+    def _stored(
+        self, model: LoadedModel, split: Split, transform: Transform, blocks: Sequence[str]
+    ) -> tuple[Matrix, Rows | None] | None:
+        """A complete matrix that has the split's rows, and which of its rows these are.
+
+        That of the split which this one was cut from comes first.
+        """
+        from bench.features import agreed
+
+        places = [*([split.origin] if split.origin is not None else []), (split, None)]
+        for whole, rows in places:
+            matrix = self.cache.matrix(model, whole, transform, blocks, self.precision)
+            if agreed(matrix.exists):
+                return matrix, rows
+        return None
 
     def _how(self) -> dict[str, Any]:
         names = ("batch_size", "workers", "device", "precision", "skip_bad")

@@ -1,6 +1,7 @@
 """Images decoded once: the same pixels, kept within a budget, read by other processes."""
 
 import pickle
+import threading
 from pathlib import Path
 
 import numpy as np
@@ -50,7 +51,7 @@ def test_a_second_opening_decodes_nothing(
     probed = len(read)
     again.image(0)
     assert probed == len(read)
-    assert len(list((tmp_path / "kept").iterdir())) == 2
+    assert len(list((tmp_path / "kept").glob("*.[rn]*"))) == 2
 
 
 def test_another_order_is_another_set(split: Split, tmp_path: Path) -> None:
@@ -96,3 +97,27 @@ def test_a_killed_writer_leaves_nothing_that_would_be_read(
             decode_once(split, tmp_path / "kept")
     decoded = decode_once(split, tmp_path / "kept")
     np.testing.assert_array_equal(np.asarray(decoded.image(1)), np.asarray(split.image(1)))
+
+
+def test_who_comes_second_waits_and_decodes_nothing(
+    split: Split, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    image, read, started, go = Split.image, [], threading.Event(), threading.Event()
+
+    def slow(self: Split, row: int) -> Image.Image:
+        read.append(row)
+        started.set()
+        go.wait(30)
+        return image(self, row)
+
+    monkeypatch.setattr("bench.decoded._estimate", lambda split: 0.0)
+    monkeypatch.setattr(Split, "image", slow)
+    pair = [threading.Thread(target=decode_once, args=(split, tmp_path / "kept")) for _ in "ab"]
+    pair[0].start()
+    started.wait(30)
+    pair[1].start()
+    go.set()
+    for thread in pair:
+        thread.join()
+    assert sorted(read) == list(range(7))
+    assert not list((tmp_path / "kept").glob("*.part"))
