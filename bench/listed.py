@@ -6,6 +6,7 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 from bench.dataset import Dataset, Table, layout_error
+from bench.errors import DataError
 from bench.layouts import file_table, list_class_folders, list_folder
 
 
@@ -41,6 +42,12 @@ def listed_table(
         classes: names of the targets.
         listing: the list's name, for the error where an image is not in the folder.
     """
+    outside = [name for name, _ in rows if {"", ".", ".."} & set(name.split("/"))]
+    if outside:
+        raise DataError(
+            f"{listing} lists {outside[0]!r}: expected a path below {folder}; take the list from "
+            "its official source again"
+        )
     parents = sorted({name.rpartition("/")[0] for name, _ in rows})
     sizes = dict(list_folder(folder)[0]) if "" in parents else {}
     below = [parent for parent in parents if parent and (folder / parent).is_dir()]

@@ -315,3 +315,17 @@ def test_pets_with_other_labels_are_refused(line: str, message: str, tmp_path: P
     trees.write_lines(tmp_path / "annotations/test.txt", line)
     with pytest.raises(DataError, match=message):
         cls_of("pets")(tmp_path).scan("train")
+
+
+@pytest.mark.parametrize("name", ["../../outside/x.jpg", "/etc/x.jpg", "a/../x.jpg", "./x.jpg"])
+def test_lists_reach_no_image_outside_of_their_folder(name: str, tmp_path: Path) -> None:
+    root = tmp_path / "data"
+    trees.write_inat(root)
+    trees.write_image(tmp_path / "outside/x.jpg")
+    trees.write_image(root / "train_val2018/x.jpg")
+    path = root / "val2018.json"
+    content = json.loads(path.read_text())
+    content["images"][0]["file_name"] = name
+    path.write_text(json.dumps(content))
+    with pytest.raises(DataError, match="expected a path below"):
+        cls_of("inat18")(root).scan("val")
