@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor
 
+from bench.errors import TrainingError
 from bench.progress import Progress, say
 from bench.records import Outcome
 from bench.snapshot import Snapshot
@@ -92,7 +93,10 @@ def run_probes(
     failed: dict[int, Exception] = {}
     batches = open_stream(stream, recipes, model, data)
     files = [Snapshot(folder, "probe.pt") for folder in folders or [None] * len(probes)]
-    done = [_resumed(probe, file) for probe, file in zip(probes, files, strict=True)]
+    done = [0] * len(probes)
+    for index, (probe, file) in enumerate(zip(probes, files, strict=True)):
+        with _noting(failed, index):
+            done[index] = _resumed(probe, file)
     label = ", ".join(probe.label for probe in probes)
     first, last = min(done), max(probe.epochs for probe in probes)
     length = stream.iterations
@@ -132,7 +136,14 @@ def _resumed(probe: Probe, file: Snapshot) -> int:
     """Epochs that a killed run has done; the probe is then as it was after them."""
     done, state = file.load()
     if done:
-        probe.restore(state)
+        try:
+            probe.restore(state)
+        except Exception as error:  # half of it may be back: this probe cannot start anew
+            file.drop()
+            raise TrainingError(
+                f"the state of {probe.label} after epoch {done} does not fit this version "
+                f"({type(error).__name__}: {error}) and was removed: run the same command again"
+            ) from error
         say(f"{probe.label}: continuing after epoch {done} of {probe.epochs}")
     return done
 

@@ -50,6 +50,11 @@ class Snapshot:
             say(f"{self.path} cannot be read ({type(error).__name__}): starting anew")
             return 0, {}
 
+    def drop(self) -> None:
+        """Removes the state: it cannot be used."""
+        if self.path is not None:
+            self.path.unlink(missing_ok=True)
+
 
 def tensors_of(values: Mapping[str, Any]) -> dict[str, Any]:
     """The values with arrays as tensors, which a snapshot can hold."""

@@ -121,6 +121,8 @@ class StoredBatches:
         assert split_rows is not None
         # Rows of the split as rows of the tables, which lack what could not be read.
         self._rows = np.searchsorted(split_rows, stream.rows)
+        if not np.isin(stream.rows, split_rows).all():
+            raise ValueError("a stream of stored features names images that could not be read")
         self._targets = torch.from_numpy(stream.split.targets)
 
     def epoch(self, epoch: int) -> Iterator[FeatureBatch]:
@@ -202,6 +204,7 @@ class ForwardedBatches:
     def _note(self, bad: dict[int, str]) -> None:
         """Unreadable images are left out, up to `skip_bad` different ones."""
         self._bad |= bad
+        self._data.skipped.update(dict.fromkeys(bad.values()))
         if len(self._bad) > self._data.skip_bad:
             raise DataError(
                 f"{list(self._bad.values())[-1]} [{len(self._bad)} unreadable images, "

@@ -15,7 +15,7 @@ from torch import Tensor
 from bench import plan, registry
 from bench.checkpoint import LoadedModel, load_model
 from bench.engine import Settings, evaluate, task_data
-from bench.errors import DataError
+from bench.errors import DataError, TrainingError
 from bench.features import FeatureCache
 from bench.probing import Probe, run_probe, run_probes
 from bench.records import Metric, Outcome
@@ -130,6 +130,26 @@ def test_rows_of_the_whole_pass_are_the_features_of_the_subset(
     assert np.array_equal(again.take(np.array([2, 0])), whole.take(rows[[2, 0]]))
 
 
+def test_rows_of_the_whole_are_not_passed_again_later(data: TaskData, model: LoadedModel) -> None:
+    train, transform = data.open("train"), data.eval_transform(model)
+    data.prepare(model, train, transform, tokens=True)
+    sizes = forwarded(model)
+    part = train.take(np.array([5, 3, 40]), "few")
+    assert data.prepare(model, part, transform, tokens=True) == {}
+    assert data.tokens(model, part).stored
+    assert sizes == []
+
+
+def test_columns_of_chosen_rows_hold_no_others_in_memory(
+    data: TaskData, model: LoadedModel
+) -> None:
+    train = data.open("train")
+    data.features(model, train)
+    few = data.features(model, train.take(np.array([5, 3, 40]), "few")).get("cls")
+    owner = few if few.base is None else few.base
+    assert owner.nbytes == 3 * 96 * 2
+
+
 def test_unreadable_images_of_the_whole_are_left_out_of_the_subset(
     model: LoadedModel, tmp_path: Path
 ) -> None:
@@ -192,13 +212,23 @@ def test_vectors_that_were_there_first_leave_only_tokens_to_be_made(
     assert tokens.stored
 
 
+def test_stored_tokens_are_read_when_the_disk_has_filled_since(
+    data: TaskData, model: LoadedModel
+) -> None:
+    val = data.open("val")
+    data.tokens(model, val)
+    data.cache.token_bytes = 0
+    assert data.tokens(model, val).stored
+    assert data.tokens(model, val.take(np.array([4, 2]), "few")).stored
+
+
 @pytest.mark.parametrize("arch", ["vit_mini_patch4_32", "swin_tiny_patch4_window4_32"])
 def test_tokens_that_fit_no_disk_are_the_same_numbers(
     arch: str, settings: Settings, tmp_path: Path
 ) -> None:
     model = load_model(f"random:{arch}")
     stored, unstored = (data_of("mini_objects[val_n=20]", settings) for _ in range(2))
-    unstored.cache.token_bytes = 0
+    unstored.cache = FeatureCache(tmp_path / "full", token_bytes=0)
     val = stored.open("val")
     a, b = stored.tokens(model, val), unstored.tokens(model, val)
     assert (a.stored, b.stored, a.shape) == (True, False, b.shape)
@@ -398,6 +428,43 @@ def test_a_damaged_snapshot_means_starting_anew(data: TaskData, model: LoadedMod
     assert probe.evaluated == [1, 2]
 
 
+class Outdated(Recorder):
+    def restore(self, state: Mapping[str, Any]) -> None:
+        raise KeyError("heads")
+
+
+def test_a_state_of_another_version_fails_its_own_probe_once(
+    data: TaskData, model: LoadedModel, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    keep_every_epoch(monkeypatch)
+    stream, folders = stream_of(data, CROPS), [tmp_path / "a", tmp_path / "b"]
+    for folder in folders:
+        folder.mkdir()
+    run_probes([Recorder(stream, ("cls",)) for _ in folders], model, data, folders)
+    pair = [Outdated(stream, ("cls",), 3), Recorder(stream, ("cls",), 3)]
+    found = run_probes(pair, model, data, folders)
+    assert isinstance(found[0], TrainingError)
+    assert "run the same command again" in str(found[0])
+    assert isinstance(found[1], Outcome)
+    assert not (folders[0] / "probe.pt").exists()
+
+
+def test_images_left_out_of_crops_are_told(model: LoadedModel, tmp_path: Path) -> None:
+    from PIL import Image
+
+    for i in range(8):
+        path = tmp_path / "photos/train" / f"c{i % 2}" / f"{i}.png"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        Image.new("RGB", (32, 32), (i * 20, 0, 0)).save(path)
+    path.write_bytes(b"no image")
+    settings = Settings(cache=tmp_path / "cache", workers=0, device="cpu", skip_bad=1)
+    data = data_of(f"folder[labels=folders,path={tmp_path / 'photos'}]", settings)
+    stream = Stream(data.open("train"), np.arange(8), CROPS, 4, 2, 0)
+    run_probe(Recorder(stream, ("cls",)), model, data)
+    (why,) = data.skipped
+    assert "7.png" in why
+
+
 def test_different_streams_are_not_one(data: TaskData, model: LoadedModel) -> None:
     one, two = stream_of(data, CROPS), stream_of(data, CROPS, seed=1)
     assert one.key != two.key
@@ -411,7 +478,7 @@ def test_stored_and_forwarded_batches_are_the_same_numbers(
 ) -> None:
     stream = stream_of(data, WHOLE)
     stored = list(open_stream(stream, ("cls", "tokens"), model, data).epoch(1))
-    data.cache.token_bytes = 0
+    data.cache = FeatureCache(data.cache.root / "full", token_bytes=0)
     again = list(open_stream(stream, ("cls", "tokens"), model, data).epoch(1))
     assert len(stored) == len(again) == 3
     for (a, y), (b, z) in zip(stored, again, strict=True):
@@ -500,6 +567,82 @@ def test_a_cell_that_reads_another_makes_it_and_carries_its_identity(
     assert other.identity.fields["cells"] != echoed.identity.fields["cells"]
     again = evaluate([MODEL], ["echo@mini_scenes,knn@mini_objects?k=5"], store, settings)
     assert (len(again.ran), len(again.stood)) == (0, 2)
+
+
+@pytest.mark.usefixtures("echo")
+def test_a_cell_that_is_read_and_asked_for_is_made_once(
+    settings: Settings, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    spec = "linear@mini_objects?epochs=1&batch=64&lrs=0.1"
+    monkeypatch.setattr(Echo, "cells", lambda self, data: (spec,))
+    for tasks in ([spec, "echo@mini_objects"], ["echo@mini_objects", spec]):
+        store = Store(tmp_path / f"{tasks[0].partition('@')[0]}")
+        report = evaluate([MODEL], tasks, store, settings)
+        assert [result.identity.task for result in report.ran] == ["linear", "echo"]
+
+
+@pytest.mark.usefixtures("echo")
+def test_a_cell_that_failed_is_not_tried_again_for_its_reader(
+    settings: Settings, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from tasks.image.knn import Knn
+
+    tried = []
+
+    def failing(*_: Any) -> Outcome:
+        tried.append(1)
+        raise DataError("no luck")
+
+    monkeypatch.setattr(Knn, "run", failing)
+    tasks = ["knn@mini_objects?k=5", "echo@mini_objects"]
+    report = evaluate([MODEL], tasks, Store(tmp_path / "r"), settings)
+    assert len(tried) == 1
+    assert len(report.failed) == 2
+    assert "reads" in list(report.failed.values())[1]
+    assert "no luck" in list(report.failed.values())[1]
+
+
+@pytest.mark.usefixtures("echo")
+@pytest.mark.parametrize("where", ["announcement", "pass"])
+def test_a_defect_in_what_is_shared_fails_its_own_cells_only(
+    where: str, settings: Settings, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys
+) -> None:
+    def defect(*_: Any, **__: Any) -> None:
+        raise RuntimeError("out of memory")
+
+    if where == "announcement":
+        monkeypatch.setattr(Echo, "passes", defect)
+    else:
+        monkeypatch.setattr(TaskData, "prepare", defect)
+    tasks = ["echo@mini_objects", "knn@mini_objects?k=3"]
+    report = evaluate([MODEL], tasks, Store(tmp_path / "r"), settings)
+    assert report.failed == {}
+    assert len(report.ran) == 3
+
+
+def test_what_a_failed_probe_has_learnt_stays(
+    settings: Settings, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from tasks.probe import SweepProbe
+
+    keep_every_epoch(monkeypatch)
+    step = SweepProbe.step
+
+    def failing(self: SweepProbe, features: Any, target: Tensor, epoch: int, i: int) -> None:
+        if epoch == 2 and self.epochs == 4:
+            raise DataError("the disk was away")
+        step(self, features, target, epoch, i)
+
+    short = "linear@mini_objects?batch=64&lrs=0.1"
+    tasks = [f"{short}&epochs=4", f"{short}&epochs=3"]
+    with monkeypatch.context() as patch:
+        patch.setattr(SweepProbe, "step", failing)
+        report = evaluate([MODEL], tasks, Store(tmp_path / "r"), settings)
+    assert len(report.failed) == len(report.ran) == 1
+    (left,) = (settings.cache / "work").glob("*/probe.pt")
+    assert torch.load(left, weights_only=True)["epoch"] == 2
+    assert not evaluate([MODEL], tasks, Store(tmp_path / "r"), settings).failed
+    assert not list((settings.cache / "work").iterdir())
 
 
 @pytest.mark.usefixtures("echo")
