@@ -15,9 +15,10 @@ from bench.errors import DataError, SpecError, TrainingError
 from bench.network import seeded_network
 from bench.records import Outcome
 from bench.task import Task, TaskData, warnings_of
+from bench.transforms import InputSpec
 from tasks.finetune_batches import TrainBatches, global_draws, train_transform
 from tasks.finetune_network import Classifier, SampleDrop, draw_paths, layer_table
-from tasks.finetune_protocols import PROTOCOLS, FinetuneProtocol, with_fields
+from tasks.finetune_protocols import PROTOCOLS, TRANSFER, FinetuneProtocol, with_fields
 from tasks.finetuning import STATE, EvalImages, FineTuner, History
 from tasks.image.finetune import Finetune
 from tasks.image.semi import Semi
@@ -307,6 +308,24 @@ def test_timms_draws_leave_the_global_generators_as_they_were() -> None:
         draws()
     assert random.getstate() == outside
     assert before[0] != outside
+
+
+def test_images_are_cropped_augmented_and_erased_as_the_protocol_says() -> None:
+    steps = repr(train_transform(PROTOCOLS["finetune_mae"], InputSpec(), 224).transforms)
+    for step in (
+        "RandomResizedCropAndInterpolation(size=(224, 224), scale=(0.08, 1.0), ",
+        "interpolation=bicubic",
+        "RandomHorizontalFlip(p=0.5)",
+        "RandAugment(n=2, ",
+        "m=9, mstd=0.5",
+        "RandomErasing(p=0.25, mode=pixel, count=(1, 1))",
+    ):
+        assert step in steps
+    assert "RandomErasing(p=0.1, " in repr(
+        train_transform(
+            with_fields(PROTOCOLS["transfer_deit"], TRANSFER["inat18"]), InputSpec(), 224
+        ).transforms
+    )
 
 
 def test_small_images_are_shifted_and_not_cropped() -> None:
