@@ -40,6 +40,7 @@ class Noise:
     split: str = "train"
     classes: tuple[str, ...] = ("a", "b")
     seconds: float = 0.0
+    origin: None = None
 
     @property
     def ids(self):
@@ -180,6 +181,23 @@ def test_results_do_not_depend_on_the_world_size(model, processes, tmp_path):
     )
     again = FeatureCache(tmp_path / "two").extract(_untouchable(model), Noise(45), TRANSFORM)
     np.testing.assert_allclose(again.get("cls4+avg"), whole.get("cls4+avg"), rtol=2e-3, atol=2e-3)
+
+
+def test_processes_agree_on_what_is_stored_though_their_disks_differ(processes):
+    processes(
+        f"""
+        sys.path.insert(0, {str(Path(__file__).parent)!r})
+        from test_features import MODEL, TRANSFORM, FeatureCache, Noise, Path, load_model
+        from bench.task import TaskData
+        model = load_model(MODEL)
+        data = TaskData((), None, FeatureCache(Path(folder) / "cache"))
+        data.cache.token_bytes = 2**35 if rank == 0 else 0
+        assert data.prepare(model, Noise(), TRANSFORM, tokens=True)["images"] == 50
+        assert data.prepare(model, Noise(), TRANSFORM, tokens=True) == {{}}
+        assert data.tokens(model, Noise(), TRANSFORM).stored
+        """,
+        2,
+    )
 
 
 @pytest.mark.parametrize("precision", ["bf16", "fp16"])
