@@ -103,6 +103,14 @@ def test_a_batch_in_pieces_gives_the_gradient_of_the_whole(data: TaskData) -> No
         torch.testing.assert_close(whole, pieces, rtol=1e-3, atol=1e-6)
 
 
+def test_fields_reach_the_optimiser_and_the_mixing(data: TaskData) -> None:
+    tune = tuner(data, beta2=0.95, weight_decay=0.2, mixup=0.3, cutmix=0.7, smoothing=0.4)
+    assert {group["betas"] for group in tune.optimizer.param_groups} == {(0.9, 0.95)}
+    assert {group["weight_decay"] for group in tune.optimizer.param_groups} == {0.0, 0.2}
+    mixup = tune.batches._mixup
+    assert (mixup.mixup_alpha, mixup.cutmix_alpha, mixup.label_smoothing) == (0.3, 0.7, 0.4)
+
+
 def test_the_first_step_of_adam_moves_each_layer_by_its_own_rate(data: TaskData) -> None:
     tune = tuner(data, lr=1e-3, weight_decay=0.0, schedule="mae", head_std=0.02)
     network = tune.network.network
