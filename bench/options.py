@@ -6,13 +6,14 @@ import dataclasses
 import inspect
 import re
 import textwrap
+import types
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal, Union, get_args, get_origin
 
 from bench import registry
 from bench.errors import SpecError
-from bench.values import to_text
+from bench.values import settable, to_text
 
 
 @dataclass(frozen=True)
@@ -22,12 +23,14 @@ class Options:
     Attributes:
         about: docstring of its class, without what it says of attributes.
         defaults: option -> default as it is written in a spec, in the order of declaration.
+        choices: option -> the words that it takes, where no others are taken.
         texts: option -> what it means, where the class says so under "Attributes".
         presets: preset -> the options that it sets, as they are written in a spec.
     """
 
     about: str
     defaults: Mapping[str, str]
+    choices: Mapping[str, tuple[str, ...]]
     texts: Mapping[str, str]
     presets: Mapping[str, Mapping[str, str]]
 
@@ -36,6 +39,9 @@ class Options:
         lines = [*self.about.splitlines(), "", "options"]
         for name, value in self.defaults.items():
             lines.append(f"  {name}={value}")
+            if name in self.choices:
+                words = "one of " + ", ".join(self.choices[name])
+                lines += textwrap.wrap(words, width - 6, **_INDENT, break_on_hyphens=False)
             lines += textwrap.wrap(self.texts.get(name, ""), width - 6, **_INDENT)
         if self.presets:
             lines += ["", "presets, which combine as preset=A:B"]
@@ -61,6 +67,9 @@ def options_of(kind: str, name: str) -> Options:
     return Options(
         about=_ATTRIBUTES.sub("", inspect.getdoc(cls) or "").rstrip(),  # told with the options
         defaults={field.name: _default(field) for field in fields},
+        choices={
+            name: words for name, kind in settable(settings).items() if (words := _words(kind))
+        },
         texts=_texts(settings),
         presets={
             preset: {key: to_text(value) for key, value in values.items()}
@@ -74,6 +83,18 @@ def _default(field: dataclasses.Field[Any]) -> str:
         return to_text(field.default)
     factory = field.default_factory
     return to_text(factory()) if factory is not dataclasses.MISSING else "(needed)"
+
+
+def _words(kind: Any) -> tuple[str, ...]:
+    """What an annotation of literals takes, or of literals and None; nothing for any other."""
+    if kind is type(None):
+        return ("none",)
+    if get_origin(kind) is Literal:
+        return tuple(map(to_text, get_args(kind)))
+    if get_origin(kind) not in (Union, types.UnionType):
+        return ()
+    arms = [_words(arm) for arm in get_args(kind)]
+    return tuple(dict.fromkeys(word for arm in arms for word in arm)) if all(arms) else ()
 
 
 def _texts(cls: type[Any]) -> dict[str, str]:

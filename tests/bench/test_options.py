@@ -6,6 +6,7 @@ from bench import registry
 from bench.errors import SpecError
 from bench.options import options_of
 from bench.spec import bind
+from bench.values import convert, settable, to_text
 
 ENTRIES = [(k, n) for k in ("method", "task", "figure") for n in registry.names(k)]
 
@@ -18,6 +19,24 @@ def test_defaults_and_presets_are_written_as_a_spec_takes_them(kind: str, name: 
     assert bind(settings, found.defaults) == settings()
     for preset, values in found.presets.items():
         assert bind(settings, values) == bind(settings, {}, cls.presets[preset])
+
+
+@pytest.mark.parametrize(("kind", "name"), ENTRIES)
+def test_an_option_takes_its_choices_and_no_other_word(kind: str, name: str) -> None:
+    cls = registry.load(kind, name)
+    kinds, found = settable(getattr(cls, "recipe", cls)), options_of(kind, name)
+    for option, words in found.choices.items():
+        assert [to_text(convert(word, kinds[option])) for word in words] == list(words)
+        with pytest.raises(ValueError, match="valid: "):
+            convert("no-such-word", kinds[option])
+
+
+def test_the_choices_of_an_option_are_listed() -> None:
+    found = options_of("task", "attentive")
+    assert found.choices["block"] == ("map_bigvision", "map_voltron")
+    assert "  block=map_bigvision\n      one of map_bigvision, map_voltron\n" in found.text()
+    assert not {"lrs", "holdout", "batch"} & found.choices.keys()
+    assert options_of("task", "finetune").choices["head"][-1] == "none"
 
 
 @pytest.mark.parametrize("name", registry.names("method"))
