@@ -297,7 +297,10 @@ def _dataset(name: str, cls: type[Dataset], root: Path, scan: bool) -> Check:
             continue
         labels = f" of {len(table.classes)} classes" if table.classes else " without labels"
         splits[split] = f"{split} {len(table.ids):,} images{labels}"
-    found = "; ".join([*splits.values(), *(f"{split}: {why}" for split, why in unfit.items())])
+    alike: dict[str, list[str]] = {}  # one file that is missing spoils several splits
+    for split, why in unfit.items():
+        alike.setdefault(why, []).append(split)
+    found = "; ".join([*splits.values(), *(f"{', '.join(of)}: {why}" for why, of in alike.items())])
     # where there are train and val, the others are optional ("unlabeled")
     needed = unfit.keys() & ({"train", "val"} & set(cls.splits) or set(cls.splits))
     status: Literal["ok", "broken"] = "ok" if splits else "broken"

@@ -24,7 +24,7 @@ def inat_table(dataset: Dataset, split: str, year: int) -> Table:
     """
     folder = f"train_val{year}/"
     listing = f"{split}{year}.json"
-    require_paths(dataset, dataset.root, folder, f"train{year}.json", listing)
+    require_paths(dataset, dataset.root, folder, *dict.fromkeys((f"train{year}.json", listing)))
     names = _category_names(dataset, f"train{year}.json")
     number = {id_: index for index, id_ in enumerate(names)}
     with reading(dataset.root / listing, "iNaturalist annotations", _DROPPED) as content:

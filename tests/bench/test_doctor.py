@@ -115,10 +115,16 @@ def test_sets_without_train_are_counted_by_their_own_splits(tmp_path: Path) -> N
     assert found["roxford5k"].found.startswith("database 2 images without labels; query 1 images")
     assert (found["roxford5k"].status, found["roxford5k"].mend) == ("ok", "")
     assert found["rparis6k"].status == "broken"
-    assert "query: no file gnd_rparis6k.pkl" in found["rparis6k"].found
+    assert "query, query_crop: no file gnd_rparis6k.pkl" in found["rparis6k"].found
     assert found["rparis6k"].mend.startswith("expected:\n  rparis6k/")
     assert found["resisc45"].status == "broken"
     assert found["imagenet9"].status == "absent"
+
+
+def test_what_several_splits_lack_is_said_once(tmp_path: Path) -> None:
+    (tmp_path / "rparis6k/jpg").mkdir(parents=True)
+    found = checks(report(tmp_path), "data")["rparis6k"].found
+    assert found.startswith("database, query, query_crop: no file gnd_rparis6k.pkl (")
 
 
 def test_unreadable_images_are_seen(tmp_path: Path) -> None:

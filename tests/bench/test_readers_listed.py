@@ -98,6 +98,14 @@ def test_what_is_missing_is_named_with_the_tree(
     assert "expected:\n" in str(caught.value)
 
 
+def test_a_missing_file_is_named_once(tmp_path: Path) -> None:
+    trees.write_inat(tmp_path)
+    (tmp_path / "train2018.json").unlink()
+    with pytest.raises(DataError) as caught:
+        cls_of("inat18")(tmp_path).scan("train")
+    assert str(caught.value).splitlines()[0].count("train2018.json") == 1
+
+
 @pytest.mark.parametrize(
     ("name", "file", "split"),
     [
