@@ -122,8 +122,11 @@ class Backbone(nn.Module):
         if size_px not in self._token_shapes:
             weight = next(self.vit.parameters())
             image = torch.zeros(1, 3, size_px, size_px, device=weight.device, dtype=weight.dtype)
+            training = self.training
+            self.eval()  # running statistics are not to see this image
             with torch.inference_mode():
                 found = self._last("tokens", self.tokens(image).layers[-1])  # (1, t, d)
+            self.train(training)
             self._token_shapes[size_px] = (found.shape[1], found.shape[2])
         return self._token_shapes[size_px]
 

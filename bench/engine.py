@@ -108,22 +108,16 @@ def evaluate(
     wanted = plan.requests(tasks)
     report = Report()
     cache = FeatureCache(settings.cache)
-    spaces = {seed: _first_space(wanted, seed, settings, cache) for seed in settings.seeds}
+    spaces = [task_data(wanted[0], seed, settings, cache) for seed in settings.seeds]
     for source in models:
         try:
             model = load_model(source)
         except Exception as error:
             report.fail(source, error)
             continue
-        for seed, data in spaces.items():
-            Filling(model, data, store, report).fill(wanted, seed)
+        for data in spaces:
+            Filling(model, data, store, report).fill(wanted)
     return report
-
-
-def _first_space(
-    wanted: Sequence[Request], seed: int, settings: Settings, cache: FeatureCache
-) -> TaskData:
-    return task_data(wanted[0], seed, settings, cache)
 
 
 def task_data(request: Request, seed: int, settings: Settings, cache: FeatureCache) -> TaskData:

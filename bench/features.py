@@ -12,7 +12,7 @@ import shutil
 from collections.abc import Sequence
 from contextlib import AbstractContextManager, ExitStack, closing, nullcontext
 from dataclasses import dataclass, field
-from functools import lru_cache, reduce
+from functools import reduce
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -40,7 +40,7 @@ if TYPE_CHECKING:
 __all__ = ["ABI", "PRECISIONS", "FeatureCache", "FeatureTable"]
 
 #: Raised when the same key would give other numbers (decoding, normalisation, blocks).
-ABI = 1
+ABI = 2
 
 
 @dataclass
@@ -165,7 +165,7 @@ class FeatureCache:
         dist.barrier()  # all have read the lists before anyone extends one
         card = matrices[0].card
         pin = job.device.type == "cuda"
-        key = f"{card['manifest']} {card['order']} {card['transform']}"
+        key = f"{card['images']} {card['transform']}"
         batches = self.pixels.batches(key, job.split, transform, rows, batch_size, workers, pin)
         limits = Limits(self.shard_rows, self.shard_seconds)
         with (
@@ -221,19 +221,13 @@ def _card(
         "blocks": list(blocks),
         "precision": precision,
         "transform": transform.id,
-        "manifest": split.manifest,
-        # The manifest is sorted; rows are not.
-        "order": _order(tuple(split.ids)),
+        "images": split.images_digest,
     }
 
 
 def _digest(value: Any) -> str:
     return hashlib.sha256(json.dumps(value, sort_keys=True).encode()).hexdigest()
 
-
-@lru_cache(maxsize=8)  # 0.6 s for ImageNet's ids, and a cell asks several times
-def _order(ids: tuple[str, ...]) -> str:
-    return _digest(list(ids))
 
 
 def agreed(value: bool) -> bool:

@@ -6,29 +6,24 @@ same transform share one frozen pass, and probes that train on the same crops on
 
 from __future__ import annotations
 
-import resource
-import sys
 import time
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from contextlib import AbstractContextManager, ExitStack, contextmanager
-from dataclasses import dataclass, field
-from datetime import UTC, datetime
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
-import numpy as np
 import torch
 
-from bench import plan, provenance
-from bench.class_words import class_words
+from bench import plan
 from bench.errors import SSLBenchError
 from bench.plan import Request
 from bench.probing import Probe, run_probes
 from bench.progress import say
-from bench.records import Identity, Outcome, Result
+from bench.recording import Cell, charge, result_of, shown, with_class_names
+from bench.records import Outcome
 from bench.sharing import SharedPass, shared_passes
 from bench.store import Store
-from bench.task import Task, TaskData, warnings_of
+from bench.task import TaskData
 from bench.workspace import workspace
 
 if TYPE_CHECKING:
@@ -36,50 +31,6 @@ if TYPE_CHECKING:
 
     from bench.checkpoint import LoadedModel
     from bench.engine import Report
-    from bench.split import Split
-
-
-@dataclass(eq=False)
-class Cell:
-    """One cell that is to be made.
-
-    Attributes:
-        request: the task.
-        data: its data set.
-        identity: what it will be stored under.
-        name: in messages.
-        skipped: why images that it would have read are left out.
-        seconds: its own time and its share of what it shares.
-        shared: what it shares, with whom, and the seconds of the whole of it.
-    """
-
-    request: Request
-    data: TaskData
-    identity: Identity
-    name: str
-    started: datetime = field(default_factory=lambda: datetime.now(UTC))
-    skipped: list[str] = field(default_factory=list)
-    seconds: float = 0.0
-    shared: list[dict[str, Any]] = field(default_factory=list)
-
-    @contextmanager
-    def timed(self) -> Iterator[None]:
-        """What runs inside counts as this cell's time, what it leaves out as left out here."""
-        self.data.skipped.clear()
-        clock = time.perf_counter()
-        try:
-            yield
-        finally:
-            self.seconds += time.perf_counter() - clock
-            self.skipped += [text for text in self.data.skipped if text not in self.skipped]
-
-
-def charge(cells: Sequence[Cell], what: str, seconds: float) -> None:
-    """Shares the seconds of a common piece of work among cells, and notes it in each."""
-    texts = [cell.request.text for cell in cells]
-    for cell in cells:
-        cell.seconds += seconds / len(cells)
-        cell.shared.append({"what": what, "seconds": seconds, "tasks": texts})
 
 
 class Filling:
@@ -88,7 +39,7 @@ class Filling:
     def __init__(self, model: LoadedModel, data: TaskData, store: Store, report: Report) -> None:
         self.model, self.data, self.store, self.report = model, data, store, report
 
-    def fill(self, wanted: Sequence[Request], seed: int) -> None:
+    def fill(self, wanted: Sequence[Request]) -> None:
         """Make every cell that the store lacks; what goes wrong fails its own cells only.
 
         Cells that read others come last, so that these are not made for them once more.
@@ -146,7 +97,8 @@ class Filling:
         """One frozen pass for all cells that read it; a failure is met again by each of them."""
         data = shared.users[0].data
         try:
-            made = data.prepare(self.model, shared.split, shared.transform, shared.tokens)
+            reads = {"vectors": shared.vectors, "tokens": shared.tokens}
+            made = data.prepare(self.model, shared.split, shared.transform, **reads)
         except Exception:  # also a device without memory: some cells may need less
             return
         if made:
@@ -212,36 +164,13 @@ class Filling:
 
     def _keep(self, cell: Cell, outcome: Outcome) -> None:
         """Scores and stores an outcome."""
-        result = self._result(cell, outcome)
+        result = result_of(self.model, cell, outcome)
         split = cell.data.open(cell.request.task.needs[-1])
         self.store.write(result, with_class_names(outcome, split))
         self.report.ran.append(result)
-        say(f"{cell.name}: {_shown(result)} in {cell.seconds:.1f} s")
+        say(f"{cell.name}: {shown(result)} in {cell.seconds:.1f} s")
         for text in result.warnings:
             say(f"  warning: {text}")
-
-    def _result(self, cell: Cell, outcome: Outcome) -> Result:
-        task, data = cell.request.task, cell.data
-        cost: dict[str, Any] = {
-            "seconds": cell.seconds,
-            "images": sum(len(data.open(split)) for split in task.needs),
-            "peak_memory_bytes": peak_memory(data.device),
-        }
-        return Result(
-            identity=cell.identity,
-            task_spec=cell.request.text,
-            headline=task.headline,
-            metrics=task.score(outcome),
-            model=self.model.record.to_dict(),
-            dataset=_describe(data, task),
-            cost=cost | ({"shared": cell.shared} if cell.shared else {}),
-            provenance=provenance.collect(cell.started),
-            warnings=[
-                *warnings_of(outcome),
-                *(f"left out: {reason}" for reason in cell.skipped),
-                *_of_training(self.model),
-            ],
-        )
 
     @contextmanager
     def _guarded(self, cell: Cell) -> Iterator[None]:
@@ -250,49 +179,3 @@ class Filling:
             yield
         except Exception as error:
             self.report.fail(cell.name, error)
-
-
-def with_class_names(outcome: Outcome, split: Split) -> Outcome:
-    """The same outcome, with the names of the classes that its targets count, for who reads it."""
-    target = outcome.columns.get("target")
-    names = class_words(split)
-    if target is None or target.dtype.kind not in "iu" or not names:
-        return outcome
-    named = {"class_names": np.array(names, dtype=np.str_), **outcome.extras}
-    return Outcome(columns=outcome.columns, extras=named)
-
-
-def peak_memory(device: str) -> int:
-    """Peak memory in bytes: of the device, or of this process so far on a CPU."""
-    if device.startswith("cuda"):
-        return torch.cuda.max_memory_allocated()
-    # Linux counts in KiB, macOS in bytes.
-    unit = 1 if sys.platform == "darwin" else 1024
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit
-
-
-def _of_training(model: LoadedModel) -> list[str]:
-    """What the pre-training record says against a model."""
-    collapsed = (model.record.pretrain or {}).get("collapsed")
-    return [f"pre-training collapsed: {collapsed}"] if collapsed else []
-
-
-def _describe(data: TaskData, task: Task) -> dict[str, Any]:
-    splits = {name: data.open(name) for name in task.needs}
-    return {
-        "name": "+".join(str(part) for part in data.parts),
-        "manifests": {name: split.manifest for name, split in splits.items()},
-        "images": {name: len(split) for name, split in splits.items()},
-        "classes": len(next(iter(splits.values())).classes),
-        "split_rule": "+".join(_unique(next(iter(splits.values())).split_ids)),
-    }
-
-
-def _unique(texts: Iterable[str]) -> list[str]:
-    return list(dict.fromkeys(texts))
-
-
-def _shown(result: Result) -> str:
-    metric = result.metrics[result.headline]
-    interval = "" if metric.low is None else f" [{metric.low:.4f}, {metric.high:.4f}]"
-    return f"{result.headline} {metric.value:.4f}{interval}"

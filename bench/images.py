@@ -15,6 +15,10 @@ from bench.errors import DataError
 #: because imported libraries may switch PIL's own check off for the whole process.
 MAX_PIXELS = 178_956_970
 
+#: What photographs are kept in. PIL goes by content, not by name, and knows formats that hand their
+#: bytes to other programs (EPS).
+FORMATS = ("BMP", "GIF", "JPEG", "PNG", "PPM", "TIFF", "WEBP")
+
 # PIL warns from half the limit on, of what is then read all the same. Once for the process:
 # `warnings.catch_warnings` around each image would not be safe in threads.
 warnings.filterwarnings("ignore", category=Image.DecompressionBombWarning)
@@ -36,7 +40,8 @@ def decode(source: bytes | str | Path, name: str = "") -> Image.Image:
     """
     label = name or (f"{len(source)} bytes" if isinstance(source, bytes) else str(source))
     try:
-        with Image.open(io.BytesIO(source) if isinstance(source, bytes) else source) as image:
+        stream = io.BytesIO(source) if isinstance(source, bytes) else source
+        with Image.open(stream, formats=FORMATS) as image:
             width, height = image.size
             if width * height > MAX_PIXELS:
                 raise Image.DecompressionBombError(f"{width} x {height} pixels")

@@ -67,9 +67,8 @@ def identity(model: "LoadedModel", request: Request, data: TaskData) -> Identity
         fields["cells"] = [
             identity(model, other, data.beside(other.spec.dataset)).digest for other in others
         ]
-    if learned := request.task.learns_from():
-        besides = [data.beside(spec.parse_dataset(text)) for text in learned]
-        fields["learns_from"] = [other.manifest(("train",)) for other in besides]
+    if facts := request.task.facts(data):
+        fields["facts"] = facts
     return Identity(
         weights=model_digest(model),
         task=request.spec.name,

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Generic, Protocol, TypeVar
@@ -32,10 +31,11 @@ Cell = TypeVar("Cell", bound=Reader)
 
 @dataclass(eq=False)
 class SharedPass(Generic[Cell]):
-    """One pass over a split, and the cells that read it; `tokens` when any of them wants all."""
+    """One pass over a split, the cells that read it, and what any of them reads."""
 
     split: Split
     transform: Transform
+    vectors: bool = False
     tokens: bool = False
     users: list[Cell] = field(default_factory=list)
 
@@ -55,23 +55,21 @@ def shared_passes(model: LoadedModel, cells: Sequence[Cell]) -> list[SharedPass[
             continue
         for frozen in announced:
             transform = frozen.transform or cell.data.eval_transform(model)
-            key = (_images(frozen.split), transform.id)
+            key = (frozen.split.images_digest, transform.id)
             shared = found.setdefault(key, SharedPass(frozen.split, transform))
+            shared.vectors |= frozen.vectors
             shared.tokens |= frozen.tokens
             if cell not in shared.users:
                 shared.users.append(cell)
     for key, shared in list(found.items()):
         if shared.split.origin is None:
             continue
-        whole = found.get((_images(shared.split.origin[0]), shared.transform.id))
-        if whole is not None and whole is not shared:
-            whole.tokens |= shared.tokens
+        whole = found.get((shared.split.origin[0].images_digest, shared.transform.id))
+        if whole is None or whole is shared:
+            continue
+        # All tokens of the whole split for those of a small part of it would be a bad bargain.
+        if (whole.tokens or not shared.tokens) and (whole.vectors or not shared.vectors):
             whole.users += [cell for cell in shared.users if cell not in whole.users]
             del found[key]
     return list(found.values())
 
-
-def _images(split: Split) -> str:
-    """Equal for splits of the same images in the same order."""
-    ids = hashlib.sha256("\n".join(split.ids).encode("utf-8", "surrogateescape")).hexdigest()
-    return f"{split.manifest} {ids}"

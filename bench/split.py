@@ -193,6 +193,13 @@ class Split:
         return self.take(chosen, self.name)
 
     @cached_property
+    def images_digest(self) -> str:
+        """SHA-256 (hex) over ids and sizes in their order: equal for the same images, whatever
+        their labels."""
+        lines = (f"{id_} {size}" for id_, size in zip(self.ids, self.sizes.tolist(), strict=True))
+        return hashlib.sha256("\n".join(lines).encode("utf-8", "surrogateescape")).hexdigest()
+
+    @cached_property
     def manifest(self) -> str:
         """SHA-256 (hex) over the sorted "id size target" lines and the class names.
 

@@ -48,10 +48,9 @@ class Stream:
     @cached_property
     def key(self) -> str:
         """Equal for streams that give the same images in the same batches."""
-        digest = hashlib.sha256("\n".join(self.split.ids).encode("utf-8", "surrogateescape"))
-        digest.update(np.ascontiguousarray(self.rows).tobytes())
+        rows = hashlib.sha256(np.ascontiguousarray(self.rows).tobytes()).hexdigest()
         facts = (self.transform.id, self.batch, self.iterations, self.seed)
-        return f"{self.split.manifest} {digest.hexdigest()} {facts}"
+        return f"{self.split.manifest} {self.split.images_digest} {rows} {facts}"
 
     @property
     def fixed(self) -> EvalTransform | SquareTransform | None:

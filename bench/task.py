@@ -32,13 +32,14 @@ WARNINGS = "warnings"
 class FrozenPass:
     """Images whose frozen features a task reads: one pass serves all tasks that name the same.
 
-    `transform` is None for the checkpoint's own evaluation input; `tokens` asks for all tokens
-    beside the whole-image vectors.
+    `transform` is None for the checkpoint's own evaluation input. `vectors` asks for whole-image
+    features, `tokens` for all tokens.
     """
 
     split: Split
     transform: Transform | None = None
     tokens: bool = False
+    vectors: bool = True
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -82,9 +83,13 @@ class Task(ABC):
         """Specs of other cells of the same model whose outcome `run` reads by `data.cell`."""
         return ()
 
-    def learns_from(self) -> tuple[str, ...]:
-        """Other data sets whose train split `run` learns from, by `data.beside`."""
-        return ()
+    def facts(self, data: TaskData) -> dict[str, str]:
+        """What changes the numbers beside fields and data, for the identity.
+
+        Such as the manifest of another data set that `run` learns from, or what it takes from the
+        data set's name, which is in no manifest.
+        """
+        return {}
 
     @abstractmethod
     def score(self, outcome: Outcome) -> dict[str, Metric]:

@@ -109,9 +109,15 @@ class TaskData:
         return forwarded(self, model, split, transform, shape)
 
     def prepare(
-        self, model: LoadedModel, split: Split, transform: Transform, tokens: bool
+        self,
+        model: LoadedModel,
+        split: Split,
+        transform: Transform,
+        *,
+        vectors: bool = True,
+        tokens: bool = False,
     ) -> dict[str, float]:
-        """Makes the pass that `features` and, if they are stored, `tokens` read.
+        """Makes the pass that `features` (`vectors`) and, if they are stored, `tokens` read.
 
         Returns:
             `images` and `seconds` of a pass that had to be made; empty when all was there.
@@ -120,7 +126,9 @@ class TaskData:
         from bench.recipes import RECIPE_BLOCKS
         from bench.token_table import TOKENS
 
-        wanted: list[tuple[str, ...]] = [RECIPE_BLOCKS]
+        # What is readable at all is known from the vectors: `forwarded` asks them.
+        vectors |= tokens and self.skip_bad > 0
+        wanted: list[tuple[str, ...]] = [RECIPE_BLOCKS] if vectors else []
         if tokens and self.cache.keeps_tokens(len(split), token_shape(model.backbone, transform)):
             wanted.append((TOKENS,))
         options = (model, split, transform)

@@ -199,7 +199,7 @@ class ThumbnailTransform:
     scales: tuple[float, ...] = (1.0,)
 
     def __post_init__(self) -> None:
-        if self.longest_px < 1 or not self.scales or not 0 < min(self.scales) <= 1:
+        if self.longest_px < 1 or not self.scales or min(self.scales) <= 0 or max(self.scales) > 1:
             raise SpecError(
                 f"longest_px {self.longest_px} must be 1 or more and scales {self.scales} in (0, 1]"
             )

@@ -18,11 +18,13 @@ Hits = npt.NDArray[np.bool_]
 def in_top5(target: Predictions, scores: npt.NDArray[np.floating]) -> Hits:
     """Whether each target (n,) is among the five best of its scores (n, classes).
 
-    Equal scores are ordered by the lower class index, so the answer never depends on a sort.
+    Equal scores are ordered by the lower class index, so the answer never depends on a sort. A
+    target whose score is no number is not among them.
     """
     own = np.take_along_axis(scores, target[:, None], axis=1)  # (n, 1)
     lower = np.arange(scores.shape[1]) < target[:, None]  # (n, classes)
-    return ((scores > own) | ((scores == own) & lower)).sum(axis=1) < TOP
+    better = ((scores > own) | ((scores == own) & lower)).sum(axis=1)
+    return (better < TOP) & ~np.isnan(own[:, 0])
 
 
 def columns_of(

@@ -127,6 +127,10 @@ class FinetuneTask(Task):
         return {name: value for name, value in values.items() if value is not None}
 
     def _wrong(self) -> str:
+        if self.beta2 is not None and not 0 <= self.beta2 < 1:
+            return f"beta2={self.beta2} must be in [0, 1)"
+        if self.head_std is not None and self.head_std < 0:
+            return f"head_std={self.head_std} must be 0 or more"
         if self.eval_every < 1:
             return f"eval_every={self.eval_every} must be at least 1"
         return ""

@@ -57,11 +57,14 @@ class TokenProtocol:
     clip: float = 0.0
     augmentation: Augmentation = "none"
 
-    def length(self, images: int) -> Length:
-        """The length on so many training images; the batch is at most all of them."""
+    def length(self, images: int, whole: int | None = None) -> Length:
+        """The length on so many training images; the batch is at most all of them.
+
+        `whole` counts those that are held out too: by it a set is small or not.
+        """
         if images < 2:
             raise DataError(f"{images} training images are too few for a probe; give 2 or more")
-        batch = min(self.asked(images), images)
+        batch = min(self.asked(whole or images), images)
         iterations = images // batch
         return Length(batch, iterations, max(self.epochs, math.ceil(self.min_steps / iterations)))
 

@@ -110,12 +110,13 @@ class TokenTask(Task):
         """Tokens of the evaluated images, and of train or its held-out slice."""
         train, test = self.pair(data)
         view = self.view(model, data)
-        found = [FrozenPass(test, view, tokens=True)]
+        found = [FrozenPass(test, view, tokens=True, vectors=False)]
         if self.numbers().augmentation == "none":
-            found.append(FrozenPass(train, view, tokens=True))
+            found.append(FrozenPass(train, view, tokens=True, vectors=False))
         elif self.selection == "holdout":
             _, held = self._slices(train.targets, data.seed)
-            found.append(FrozenPass(self._piece(train, held, data.seed), view, tokens=True))
+            piece = self._piece(train, held, data.seed)
+            found.append(FrozenPass(piece, view, tokens=True, vectors=False))
         return found
 
     def run(self, model: LoadedModel, data: TaskData) -> Outcome:
@@ -186,8 +187,8 @@ class TokenTask(Task):
             if len(held):
                 table = data.tokens(model, self._piece(train, held, data.seed), view)
                 held_out = EvaluationTokens(table, np.arange(len(table)))
-        length = numbers.length(len(rows))
-        if (asked := numbers.asked(len(rows))) > length.batch:
+        length = numbers.length(len(rows), len(train))
+        if (asked := numbers.asked(len(train))) > length.batch:
             notes.append(
                 f"the batch of {asked} exceeds the {len(rows)} training images; clipped to "
                 f"{length.batch}"

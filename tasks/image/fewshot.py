@@ -49,6 +49,8 @@ class Fewshot(Task):
     - `top1`: with the chosen strength, which every draw chooses for itself;
     - `best_top1`: the best strength of each draw on val, always test-selected.
 
+    Thousands of classes take minutes: every strength is tried on every shot, in float64.
+
     What surprises: a draw depends on the ids and the seed, not on the order of the images, and
     draws of one seed are nested (5 shots lie within 10). Classes with fewer images than `shots`
     give all they have, with a warning.

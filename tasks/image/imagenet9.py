@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import math
 import re
 from collections.abc import Sequence
@@ -78,6 +79,11 @@ class ImageNet9(Task):
         """The linear probe whose head is used."""
         options = {"protocol": self.protocol, "selection": self.selection}
         return (str(Spec("linear", self._trained_on(data), tuple(options.items()))),)
+
+    def facts(self, data: TaskData) -> dict[str, str]:
+        """The super-class of each of the head's classes, which a file of the data set may say."""
+        named, _ = self._super_classes(data)
+        return {"super_classes": hashlib.sha256(named.tobytes()).hexdigest()[:12]}
 
     def passes(self, model: LoadedModel, data: TaskData) -> Sequence[FrozenPass]:
         """All variants, whole."""

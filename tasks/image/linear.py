@@ -128,24 +128,18 @@ class Linear(Task):
         )
 
         def conclude(watch: Watch) -> Outcome:
-            outcome = self._outcome(watch, table.ids, tests.target, len(train.classes))
-            reported = watch.best if self.selection == "test" else watch.final()
+            final = watch.final()
+            reported = watch.best if self.selection == "test" else final
+            columns = columns_of(
+                *(table.ids, tests.target, reported.prediction, len(train.classes), reported.top5),
+                final=final.prediction,
+                best=watch.best.prediction,
+            )
+            outcome = Outcome(columns=columns, extras=watch.table() | reported.extras())
             return with_warnings(outcome, notes + _remarks(recipe, sweep, reported))
 
         watch = Watch(sweep, tests, held_out)
         return SweepProbe(sweep, stream, recipe, watch, self.eval_every, self.protocol, conclude)
-
-    def _outcome(
-        self, watch: Watch, ids: Sequence[str], target: np.ndarray, classes: int
-    ) -> Outcome:
-        final, best = watch.final(), watch.best
-        reported = best if self.selection == "test" else final
-        columns = columns_of(
-            *(ids, target, reported.prediction, classes, reported.top5),
-            final=final.prediction,
-            best=best.prediction,
-        )
-        return Outcome(columns=columns, extras=watch.table() | reported.extras())
 
     def score(self, outcome: Outcome) -> dict[str, Metric]:
         """`top1`, `top5` of the reported head, `final_top1`, and the test-selected `best_top1`."""

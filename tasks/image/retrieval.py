@@ -90,9 +90,14 @@ class Retrieval(Task):
             splits.append(data.beside(parse_dataset(self.whiten)).open("train"))
         return [FrozenPass(split, transform) for split in splits]
 
-    def learns_from(self) -> tuple[str, ...]:
-        """The images of the whitening."""
-        return (self.whiten,) if self.whiten else ()
+    def facts(self, data: TaskData) -> dict[str, str]:
+        """The images of the whitening, and the size that `ret_dino` takes from the set's name."""
+        facts = {}
+        if self.whiten:
+            facts["whiten"] = data.beside(parse_dataset(self.whiten)).manifest(("train",))
+        if self.protocol == "ret_dino":
+            facts["images"] = self._transform(data).id
+        return facts
 
     def run(self, model: LoadedModel, data: TaskData) -> Outcome:
         """Average precision and precision at 1, 5 and 10 of every query at every level."""

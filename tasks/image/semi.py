@@ -24,7 +24,8 @@ class Semi(FinetuneTask):
     The rate is 5e-6 * batch / 512 = 1e-5, which is also the floor of the schedule: after 5 epochs
     of warm-up it is constant for the rest of 1000. Each batch holds three copies of an image. The
     moving average of the weights that the script keeps is never evaluated there, and left out. The
-    papers report the best epoch on val: `selection=test`. For all else see `finetune`.
+    papers report the best of all epochs on val: `selection=test&eval_every=1`. For all else see
+    `finetune`.
     """
 
     version: ClassVar[int] = 1

@@ -24,7 +24,8 @@ class Transfer(FinetuneTask):
     and Pets. Images of other sizes are resized to the checkpoint's input: CIFAR to 224 px.
 
     1000 epochs of CIFAR at 224 px are 40 epochs of ImageNet: set `epochs` for less. The papers
-    report the best epoch on test: `selection=test`. For all else see `finetune`.
+    report the best of all epochs on test: `selection=test&eval_every=1`. For all else see
+    `finetune`.
     """
 
     version: ClassVar[int] = 1
@@ -40,13 +41,19 @@ class Transfer(FinetuneTask):
         """One for each published data set."""
         return [replace(PROTOCOLS[self.protocol], **changes) for changes in TRANSFER.values()]
 
+    def facts(self, data: TaskData) -> dict[str, str]:
+        """Whose numbers are taken: the data set's name is in no manifest."""
+        return {"numbers": self._name(data)}
+
     def choose(self, data: TaskData) -> tuple[FinetuneProtocol, list[str]]:
         """The one of the data set's name."""
-        names = {part.name for part in data.parts}
-        name = names.pop() if len(names) == 1 else "+".join(sorted(names))
-        notes = []
+        name, notes = self._name(data), []
         if name not in TRANSFER:
             notes.append(
                 f"{self.protocol} has no published numbers for {name}: those of CIFAR were used"
             )
         return replace(PROTOCOLS[self.protocol], **TRANSFER.get(name, {})), notes
+
+    @staticmethod
+    def _name(data: TaskData) -> str:
+        return "+".join(sorted({part.name for part in data.parts}))

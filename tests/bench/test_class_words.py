@@ -7,7 +7,7 @@ import pytest
 
 from bench.class_words import class_words
 from bench.dataset import open_split
-from bench.filling import with_class_names
+from bench.recording import with_class_names
 from bench.records import Outcome
 from bench.split import Split
 

@@ -50,6 +50,11 @@ class Noise:
     def targets(self):
         return np.arange(self.n) % 2
 
+    @property
+    def images_digest(self) -> str:
+        """Of the name and the number of images."""
+        return f"{self.manifest} {len(self)}"
+
     def __len__(self):
         return self.n
 

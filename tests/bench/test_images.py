@@ -139,3 +139,11 @@ def test_pixel_limit_holds_where_another_package_switched_off_that_of_pil(
     monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", None)
     with pytest.raises(DataError, match="over the limit"):
         decode(forged_png(MAX_PIXELS + 1, 1))
+
+
+def test_formats_that_call_other_programs_are_no_images(tmp_path: Path) -> None:
+    """PIL goes by content: PostScript under the name of a photograph would reach Ghostscript."""
+    path = tmp_path / "photo.jpg"
+    path.write_bytes(b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 8 8\n%%EndComments\nshowpage\n")
+    with pytest.raises(DataError, match="no known image format"):
+        decode(path)

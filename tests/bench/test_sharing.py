@@ -666,5 +666,5 @@ def test_images_that_a_task_learns_from_are_in_its_identity(
         (request,) = plan.requests([f"retrieval@mini_oxford{text}"])
         data = task_data(request, 0, settings, FeatureCache(settings.cache))
         found.append(plan.identity(model, request, data))
-    assert "learns_from" not in found[0].fields
-    assert found[1].fields["learns_from"] != found[2].fields["learns_from"]
+    assert "facts" not in found[0].fields
+    assert found[1].fields["facts"] != found[2].fields["facts"]

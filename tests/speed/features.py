@@ -44,6 +44,11 @@ class Noise:
     def targets(self) -> np.ndarray:
         return np.zeros(self.n, np.int64)
 
+    @property
+    def images_digest(self) -> str:
+        """Of the name and the number of images."""
+        return f"{self.manifest} {len(self)}"
+
     def __len__(self) -> int:
         return self.n
 

@@ -41,6 +41,11 @@ class RandomImages:
     manifest: str = "noise"
     name: str = "noise"
 
+    @property
+    def images_digest(self) -> str:
+        """Of the name and the number of images."""
+        return f"{self.manifest} {len(self)}"
+
     def __len__(self) -> int:
         return self.count
 

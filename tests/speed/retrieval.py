@@ -48,6 +48,10 @@ class Photographs:
     classes: tuple[str, ...] = ()
 
     @property
+    def images_digest(self) -> str:
+        return f"{self.manifest} {self.n}"
+
+    @property
     def ids(self) -> tuple[str, ...]:
         return tuple(map(str, range(self.n)))
 

@@ -28,6 +28,13 @@ class FakeSplit:
     def __len__(self) -> int:
         return len(self.ids)
 
+    @property
+    def manifest(self) -> str:
+        """Of the name and the number of images."""
+        return f"{self.name} {len(self)}"
+
+    images_digest = manifest
+
     def take(self, indices: np.ndarray, name: str) -> FakeSplit:
         """The rows at the indices."""
         ids = tuple(self.ids[i] for i in indices)

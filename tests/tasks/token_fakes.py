@@ -26,11 +26,6 @@ class TokenSplit(FakeSplit):
 
     split: str = "train"
 
-    @property
-    def manifest(self) -> str:
-        """Of the ids alone."""
-        return f"{self.name} {len(self)}"
-
 
 class FakeTokens:
     """A token table of rows of a split, rounded as the stored ones are."""
