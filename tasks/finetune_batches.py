@@ -91,7 +91,7 @@ def train_transform(recipe: FinetuneProtocol, spec: InputSpec, size_px: int) -> 
         input_size=size_px,
         is_training=True,
         color_jitter=None,  # timm turns it off beside auto-augment, which all protocols have
-        auto_augment=None if recipe.auto_augment == "none" else recipe.auto_augment,
+        auto_augment=None if recipe.auto_augment == "off" else recipe.auto_augment,
         interpolation=spec.interpolation,
         re_prob=recipe.reprob,
         re_mode="pixel",

@@ -19,7 +19,7 @@ from tasks.finetune_protocols import Crop, FinetuneProtocol, Schedule, Token, wi
 if TYPE_CHECKING:
     from bench.checkpoint import LoadedModel
 
-_RAND_AUGMENT = re.compile(r"none|rand(-(m|n|w|t|mstd|mmax|inc)[0-9.]+)*")
+_RAND_AUGMENT = re.compile(r"off|rand(-(m|n|w|t|mstd|mmax|inc)[0-9.]+)*")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -175,7 +175,7 @@ def _wrong(recipe: FinetuneProtocol) -> str:
         (r.repeats < 1, f"repeats={r.repeats} must be at least 1"),
         (
             not _RAND_AUGMENT.fullmatch(r.auto_augment),
-            f"auto_augment={r.auto_augment} must be none, or such as rand-m9-mstd0.5-inc1",
+            f"auto_augment={r.auto_augment} must be off, or such as rand-m9-mstd0.5-inc1",
         ),
     ]
     return next((why for is_wrong, why in wrong if is_wrong), "")

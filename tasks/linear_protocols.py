@@ -20,7 +20,7 @@ Name = Literal[
     "linear_dinov2",
     "linear_ab",
 ]
-Augmentation = Literal["none", "rrc_bilinear", "rrc_bicubic", "rrc_tf"]
+Augmentation = Literal["off", "rrc_bilinear", "rrc_bicubic", "rrc_tf"]
 BatchNorm = Literal["off", "on", "both"]
 
 SMALL_WIDTH = 384  # DINO and iBOT: cls4 up to ViT-S, cls+avg for wider backbones
@@ -56,7 +56,7 @@ class Protocol:
     batch_norm: BatchNorm = "off"
     init: Literal["normal", "trunc_normal"] = "normal"
     init_std: float = 0.01
-    augmentation: Augmentation = "none"
+    augmentation: Augmentation = "off"
 
     def factor(self, epoch: int, iteration: int, iterations: int) -> float:
         """Share of the learning rate: linear warm-up from 0, then half a cosine down to 0."""

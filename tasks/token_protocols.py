@@ -13,7 +13,7 @@ from typing import Literal
 
 from bench.errors import DataError
 
-Augmentation = Literal["none", "rrc_bilinear", "rrc_bicubic", "rrc_tf"]
+Augmentation = Literal["off", "rrc_bilinear", "rrc_bicubic", "rrc_tf"]
 Selection = Literal["holdout", "test"]
 
 SMALL_SET = 50_000  # training images below which `small_batch` holds
@@ -44,7 +44,7 @@ class TokenProtocol:
         weight_decay: on matrices only.
         warmup: share of the steps in which the rate rises; half a cosine down to 0 follows.
         clip: largest norm of the gradients of one head; 0 for none.
-        augmentation: how training images are cut; `none` is the stored evaluation input.
+        augmentation: how training images are cut; `off` is the stored evaluation input.
     """
 
     lrs: tuple[float, ...]
@@ -55,7 +55,7 @@ class TokenProtocol:
     weight_decay: float
     warmup: float = 0.0
     clip: float = 0.0
-    augmentation: Augmentation = "none"
+    augmentation: Augmentation = "off"
 
     def length(self, images: int, whole: int | None = None) -> Length:
         """The length on so many training images; the batch is at most all of them.

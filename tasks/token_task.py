@@ -111,7 +111,7 @@ class TokenTask(Task):
         train, test = self.pair(data)
         view = self.view(model, data)
         found = [FrozenPass(test, view, tokens=True, vectors=False)]
-        if self.numbers().augmentation == "none":
+        if self.numbers().augmentation == "off":
             found.append(FrozenPass(train, view, tokens=True, vectors=False))
         elif self.selection == "holdout":
             _, held = self._slices(train.targets, data.seed)
@@ -175,7 +175,7 @@ class TokenTask(Task):
         from tasks.token_probe import EvaluationTokens
 
         numbers, view, held_out = self.numbers(), self.view(model, data), None
-        if numbers.augmentation == "none":
+        if numbers.augmentation == "off":
             table = data.tokens(model, train, view)
             fit, held = self._slices(table.targets, data.seed)
             rows, cut = table.split_rows[fit], view

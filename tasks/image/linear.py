@@ -103,7 +103,7 @@ class Linear(Task):
         """The evaluated images, and the training images where they are not cut anew."""
         train, test = data.pair()
         transform = data.eval_transform(model, self.size_px, self.crop_pct)
-        splits = (train, test) if self._recipe().augmentation == "none" else (test,)
+        splits = (train, test) if self._recipe().augmentation == "off" else (test,)
         return [FrozenPass(split, transform) for split in splits]
 
     def run(self, model: LoadedModel, data: TaskData) -> Outcome:
@@ -189,7 +189,7 @@ class Linear(Task):
         from bench.transforms import TrainTransform
         from tasks.probe import EvaluationSet
 
-        if recipe.augmentation == "none":
+        if recipe.augmentation == "off":
             table = data.features(model, train, transform)
             fit, held = self._slices(table.targets, data.seed)
             held_out = EvaluationSet.of(table, recipe.tokens, held)

@@ -3,7 +3,7 @@
 import dataclasses
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal, get_args, get_origin
 
 import numpy as np
 import pytest
@@ -11,10 +11,12 @@ import pytest
 from bench import plan, registry
 from bench.checkpoint import LoadedModel, load_model
 from bench.engine import Settings, evaluate
+from bench.options import options_of
 from bench.plan import Request
 from bench.records import Outcome
 from bench.store import Store
 from bench.task import Task
+from bench.values import settable
 
 MODEL = "random:vit_mini_patch4_32"
 
@@ -121,3 +123,15 @@ def test_a_second_request_runs_nothing(cls: type[Task], mini: Path, tmp_path: Pa
     assert [r.identity.task for r in first.ran].count(cls.__module__.rpartition(".")[2]) == 1
     assert (len(first.stood), first.failed) == (0, {})
     assert (len(again.ran), len(again.stood), again.failed) == (0, 1, {})
+
+
+def test_no_choice_is_called_none(cls: type[Task]) -> None:
+    """`key=none` gives back the protocol's own value, so a choice of that name could not be made."""
+    for name, kind in settable(cls).items():
+        for arm in (kind, *get_args(kind)):
+            assert get_origin(arm) is not Literal or "none" not in get_args(arm), name
+
+
+def test_its_options_are_explained(cls: type[Task]) -> None:
+    told = options_of("task", cls.__module__.rpartition(".")[2])
+    assert not set(told.defaults) - set(told.texts)

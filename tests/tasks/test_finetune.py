@@ -32,7 +32,7 @@ PLAIN: dict[str, Any] = {
     "smoothing": 0.0,
     "reprob": 0.0,
     "drop_path": 0.0,
-    "auto_augment": "none",
+    "auto_augment": "off",
 }
 
 

@@ -203,7 +203,7 @@ def test_a_best_rate_at_the_end_of_the_sweep_is_pointed_out() -> None:
 def test_every_protocol_trains_when_its_crops_are_replaced_by_stored_features(
     protocol: str, lr: float
 ) -> None:
-    fields = {"augmentation": "none", "tokens": ("avg",), "epochs": 12, "epoch_iterations": 6}
+    fields = {"augmentation": "off", "tokens": ("avg",), "epochs": 12, "epoch_iterations": 6}
     task = Linear(protocol=protocol, lrs=(lr,), **fields)
     assert top1(task.run(fake_model(), noisy(noise=0.2))) > 0.9
 
@@ -268,7 +268,7 @@ def test_each_protocol_reads_its_own_tokens(
 
 
 def test_tokens_that_the_backbone_lacks_are_dropped_aloud_or_refused_when_asked_for() -> None:
-    short = {"epochs": 12, "augmentation": "none"}
+    short = {"epochs": 12, "augmentation": "off"}
     outcome = Linear(protocol="linear_mae", **short).run(fake_model(has_cls=False), noisy())
     assert any("cannot give the tokens cls" in text for text in warnings_of(outcome))
     with pytest.raises(SpecError, match="ask for tokens=avg"):
@@ -279,7 +279,7 @@ def test_large_backbones_train_shorter_under_mae_unless_told() -> None:
     protocol = PROTOCOLS["linear_mae"]
     assert protocol.for_backbone(fake_model(embed_dim=768).backbone)[0].epochs == 90
     assert protocol.for_backbone(fake_model(embed_dim=1024).backbone)[0].epochs == 50
-    told = Linear(protocol="linear_mae", epochs=12, augmentation="none")
+    told = Linear(protocol="linear_mae", epochs=12, augmentation="off")
     outcome = told.run(fake_model(embed_dim=1024), noisy())
     assert outcome.extras["evaluated_epochs"].tolist() == [10, 12]
 
