@@ -47,10 +47,9 @@ class ImageNet9(Task):
     """Accuracy over nine super-classes on images of swapped backgrounds (Xiao et al., 2020).
 
     The classifier is the reported head of the cell `linear@TRAINED_ON`, which is found in the
-    store or made first: `protocol` and `selection` are its fields. The largest of all the head's
-    classes is mapped to a super-class; one that belongs to none counts as wrong. `trained_on=auto`
-    is what the dataset says: ImageNet-1k, and for the mini benchmark its objects. A head of fewer
-    classes (`imagenette`) works; super-classes that it cannot name are all wrong, with a warning.
+    store or made first. The largest of all the head's classes is mapped to a super-class; one that
+    belongs to none counts as wrong. A head of fewer classes (`imagenette`) works; super-classes
+    that it cannot name are all wrong, with a warning.
 
     Metrics: the accuracy of each variant, under its name, and `bg_gap`, mixed_same - mixed_rand,
     resampled by foreground. The headline is `mixed_rand`: there only the foreground tells the
@@ -60,6 +59,12 @@ class ImageNet9(Task):
     What surprises: images are taken whole, neither enlarged nor cropped, at the model's own input
     side; images of another side are resized to it, with a warning. `value` is NaN outside of
     `mixed_rand`, so that paired comparisons rest on the headline.
+
+    Attributes:
+        protocol: `linear`'s, under which the head is trained.
+        selection: `linear`'s: what chooses the head, held-out training images or val (`test`).
+        trained_on: data set that the head is trained on; `auto` is what the dataset says:
+            ImageNet-1k, and for the mini benchmark its objects.
     """
 
     version: ClassVar[int] = 1
