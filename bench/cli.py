@@ -202,7 +202,11 @@ def evaluate(
         precision=precision,
         skip_bad=skip_bad,
     )
-    report = evaluate(models, tasks, Store(results), settings)
+    try:
+        report = evaluate(models, tasks, Store(results), settings)
+    except KeyboardInterrupt:
+        typer.echo("\ninterrupted: the same command continues where this one stopped", err=True)
+        raise typer.Exit(130) from None
     if as_json:
         cells = {"ran": report.ran, "stood": report.stood}
         listed = {k: [json.loads(r.to_json()) for r in v] for k, v in cells.items()}

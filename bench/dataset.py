@@ -158,8 +158,10 @@ def _open_part(part: DatasetPart, role: str, explicit: Path | None) -> Split:
             )
     actual = options.get("split", "train") if role == "train" else role
     if actual not in cls.splits:
+        others = [n for n in registry.names("dataset") if actual in splits_of(n)]
         raise SpecError(
-            f"{part}: {cls.title} has no split {actual!r}; {nearest(actual, cls.splits)}"
+            f"{part}: {cls.title} has no split {actual!r}; {nearest(actual, cls.splits)}. "
+            f"Data sets with such a split: {', '.join(others) or 'none'}"
         )
     folder = _folder_of(part, cls, options, explicit)
     dataset = cls(folder, {key: options[key] for key in cls.modifiers if key in options})
@@ -168,6 +170,12 @@ def _open_part(part: DatasetPart, role: str, explicit: Path | None) -> Split:
         return _selected(piece, options, [Path(), folder, *_given_root(explicit)])
     except DataError as error:
         raise DataError(f"{part}, {role}: {error}") from error
+
+
+def splits_of(name: str) -> tuple[str, ...]:
+    """The splits that a registered data set may have."""
+    cls: type[Dataset] = registry.load("dataset", name)
+    return cls.splits
 
 
 def _selected(piece: Split, options: Mapping[str, str], places: list[Path]) -> Split:

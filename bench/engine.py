@@ -56,7 +56,10 @@ class Settings:
             (self.batch_size < 1, f"batch size {self.batch_size}: 1 or more"),
             (self.workers < 0, f"workers {self.workers}: 0 or more"),
             (self.skip_bad < 0, f"skip-bad {self.skip_bad}: 0 or more"),
-            (self.device.partition(":")[0] not in ("", "cpu", "cuda"), "device: cpu or cuda"),
+            (
+                self.device.partition(":")[0] not in ("", "cpu", "cuda"),
+                f"device {self.device}: cpu or cuda",
+            ),
         ]
         for is_wrong, why in wrong:
             if is_wrong:
@@ -84,15 +87,23 @@ class Report:
         else:
             self.failed[cell] = f"{type(error).__name__}: {error}"
             traceback.print_exception(error, file=sys.stderr)
-        say(f"failed {cell}: {self.failed[cell]}")
+        reasons = list(self.failed.values())
+        told = reasons.count(self.failed[cell]) > 1
+        say(f"failed {cell}: {'for the same reason' if told else self.failed[cell]}")
 
     def summary(self, results: Path) -> str:
-        """What happened, in a few lines."""
-        lines = [f"{len(self.ran)} cells run, {len(self.stood)} already in {results}"]
-        if not self.ran and not self.failed:
-            lines = [f"nothing to run: all {len(self.stood)} cells are already in {results}"]
-        lines += [f"failed: {cell}: {reason}" for cell, reason in self.failed.items()]
-        return "\n".join([*lines, f"next: sslbench board --results {results}"])
+        """What happened, in a few lines; cells that failed for one reason stand together."""
+        made, stood = len(self.ran), len(self.stood)
+        lines = [f"{made} {'cell' if made == 1 else 'cells'} run, {stood} already in {results}"]
+        if not made and not self.failed:
+            lines = [f"nothing to run: all {stood} cells are already in {results}"]
+        cells: dict[str, list[str]] = {}
+        for cell, reason in self.failed.items():
+            cells.setdefault(reason, []).append(cell)
+        lines += [f"failed: {'; '.join(names)}: {reason}" for reason, names in cells.items()]
+        if made or stood:
+            lines.append(f"next: sslbench board --results {results}")
+        return "\n".join(lines)
 
 
 def evaluate(

@@ -26,7 +26,7 @@ from bench.extraction import PRECISIONS, Limits, Pass, Sheet
 from bench.feature_file import CARD, PartialFeatures
 from bench.feature_table import FeatureTable, open_table
 from bench.loader import PixelCache
-from bench.progress import Progress
+from bench.progress import Progress, say
 from bench.recipes import RECIPE_BLOCKS
 from bench.token_table import TOKENS
 from bench.transforms import EvalTransform, SquareTransform
@@ -164,6 +164,8 @@ class FeatureCache:
         rows = missing[dist.shard(len(missing))]
         dist.barrier()  # all have read the lists before anyone extends one
         card = matrices[0].card
+        if len(missing) < images:
+            say(f"features {job.split.name}: continuing at {images - len(missing)} of {images}")
         pin = job.device.type == "cuda"
         key = f"{card['images']} {card['transform']}"
         batches = self.pixels.batches(key, job.split, transform, rows, batch_size, workers, pin)

@@ -23,7 +23,8 @@ class Confusion:
     Attributes:
         counts: (c, c) samples.
         names: of the classes; their numbers where the outcome was stored without names.
-        left_out: samples without a label, or predicted as no class at all.
+        left_out: samples without a label, predicted as no class at all, or without a share in the
+            cell's headline.
     """
 
     counts: Counts
@@ -44,6 +45,10 @@ class Confusion:
         names = class_names(outcome)
         classes = len(names) or 1 + int(max(target.max(initial=-1), prediction.max(initial=-1)))
         kept = (np.minimum(target, prediction) >= 0) & (np.maximum(target, prediction) < classes)
+        # Samples that have no share in the headline, such as ImageNet-9's other variants.
+        value = outcome.columns.get("value")
+        if value is not None and value.dtype.kind == "f":
+            kept &= ~np.isnan(value)
         if not kept.any():
             raise SpecError(f"{cell} has no confusion matrix: none of its samples has a class")
         counts = np.zeros((classes, classes), dtype=np.int64)

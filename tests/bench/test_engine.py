@@ -239,3 +239,24 @@ def test_a_device_that_is_not_there_is_refused(monkeypatch: pytest.MonkeyPatch) 
     assert [best_device(asked) for asked in ("", "cpu")] == ["cpu", "cpu"]
     with pytest.raises(SpecError, match="--device cuda"):
         best_device("cuda")
+
+
+def test_cells_that_fail_for_one_reason_stand_together(
+    settings: Settings, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: Any
+) -> None:
+    monkeypatch.setenv("SSLBENCH_PROGRESS", "plain")
+    report = evaluate([MODEL], ["knn,linear,fewshot@imagenet1k"], Store(tmp_path), settings)
+    assert capsys.readouterr().err.count("no folder") == 1
+    text = report.summary(tmp_path)
+    assert text.count("no folder") == 1
+    assert "knn@imagenet1k · seed 0; " in text
+    assert "next:" not in text
+
+
+def test_a_task_on_data_without_its_split_is_told_which_have_one(
+    settings: Settings, tmp_path: Path
+) -> None:
+    report = evaluate([MODEL], ["retrieval@mini_objects"], Store(tmp_path), settings)
+    (reason,) = report.failed.values()
+    assert "no split 'database'" in reason
+    assert "mini_oxford, roxford5k, rparis6k" in reason

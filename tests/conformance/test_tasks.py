@@ -126,7 +126,7 @@ def test_a_second_request_runs_nothing(cls: type[Task], mini: Path, tmp_path: Pa
 
 
 def test_no_choice_is_called_none(cls: type[Task]) -> None:
-    """`key=none` gives back the protocol's own value, so a choice of that name could not be made."""
+    """`key=none` gives back the protocol's own value: a choice of that name could not be made."""
     for name, kind in settable(cls).items():
         for arm in (kind, *get_args(kind)):
             assert get_origin(arm) is not Literal or "none" not in get_args(arm), name

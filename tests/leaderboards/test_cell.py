@@ -406,3 +406,18 @@ def test_a_cell_is_told_and_drawn_without_torch(stored: Store, tmp_path: Path) -
         "assert not {'torch', 'timm', 'torchvision'} & set(sys.modules)"
     )
     subprocess.run([sys.executable, "-c", code], check=True, capture_output=True, text=True)
+
+
+def test_samples_without_a_share_in_the_headline_are_not_confused() -> None:
+    from leaderboards.confusion import Confusion
+
+    outcome = Outcome(
+        {
+            "id": np.array(["a", "b", "c"]),
+            "target": np.array([0, 1, 1]),
+            "prediction": np.array([0, 0, 1]),
+            "value": np.array([1.0, np.nan, 1.0]),
+        }
+    )
+    found = Confusion.of(outcome, "imagenet9")
+    assert (found.samples, found.right, found.left_out) == (2, 2, 1)
