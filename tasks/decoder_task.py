@@ -17,8 +17,15 @@ LEAST_WIDTH = 384
 
 @dataclass(frozen=True, kw_only=True)
 class DecoderTask(TokenTask):
-    """`layers` are P3's; width (the encoder's, 384 at least), heads (one for each 64 columns),
-    dropout and label smoothing are our reading of Beyer et al. (2023)."""
+    """`layers` are P3's; all else is our reading of Beyer et al. (2023).
+
+    Attributes:
+        layers: of the decoder.
+        width: of the decoder; `none` is the encoder's, 384 at least.
+        heads: attention heads, which divide the width; `none` is one for each 64 columns.
+        dropout: in the decoder, in [0, 1).
+        smoothing: of labels, over the whole vocabulary, in [0, 1).
+    """
 
     mini_options: ClassVar[str] = "epochs=1&lrs=0.001&width=32&layers=2"
 

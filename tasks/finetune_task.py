@@ -24,7 +24,42 @@ _RAND_AUGMENT = re.compile(r"off|rand(-(m|n|w|t|mstd|mmax|inc)[0-9.]+)*")
 
 @dataclass(frozen=True, kw_only=True)
 class FinetuneTask(Task):
-    """A field that is not None replaces a number of the protocol; subclasses name the protocol."""
+    """A field that is not None replaces a number of the protocol; subclasses name the protocol.
+
+    Attributes:
+        selection: epoch that is reported: the last, or the best on val (`test`).
+        eval_every: epochs between evaluations; there is always one after the last.
+        size_px: side of the input in pixels; `none` is the checkpoint's own.
+        crop_pct: centre crop over short side, in (0, 1]; `none` is the checkpoint's own.
+        token: what the head reads: `cls`, or the patches averaged after the final norm (`avg`) or
+            before a new one in its place (`avg_fcnorm`).
+        lr: peak learning rate, for batches of `lr_per` images.
+        lr_per: the rate is multiplied by batch / lr_per; 0 takes it as it is.
+        batch: images of a step, an even number.
+        epochs: passes over the training images, in which `repeats` counts every copy.
+        warmup_epochs: epochs of linear warm-up, fewer than `epochs`.
+        warmup_lr: learning rate at which the warm-up starts.
+        min_lr: learning rate at which the cosine ends.
+        schedule: form of warm-up and cosine. `mae` reads them at every iteration, `beit` too, with
+            the peak an iteration earlier; `deit` reads them once an epoch, an epoch late.
+        layer_decay: factor of the learning rate from a block to the one before it, in (0, 1]; 1 is
+            off.
+        weight_decay: of AdamW, on all but 1-D parameters.
+        decay_positions: whether weight decay acts on positions and the CLS token too.
+        beta2: of AdamW, in [0, 1).
+        drop_path: stochastic depth of the last block, to which it rises from 0; in [0, 1).
+        head: `linear` is one new layer; `first_layer` puts it behind the first linear layer of the
+            pre-training head, where the checkpoint has that.
+        head_std: standard deviation of the new layer's first weights.
+        auto_augment: RandAugment in timm's words, such as rand-m9-mstd0.5-inc1, or `off`.
+        mixup: alpha of mixup; 0 is off.
+        cutmix: alpha of CutMix; 0 is off. With both, each batch takes either with equal chance.
+        smoothing: of labels, in [0, 1).
+        reprob: probability that a rectangle of an image is erased, in [0, 1].
+        repeats: augmented copies of an image in a batch.
+        crop: `rrc` resized crops, `pad` shifts of the image padded by 4 px, `auto` the latter up to
+            32 px.
+    """
 
     headline: ClassVar[str] = "top1"
     mini: ClassVar[str] = "mini_objects[n=96]"

@@ -35,6 +35,19 @@ class TokenTask(Task):
     """A head on all tokens, one copy for each learning rate, all trained in one pass.
 
     A field that is not None replaces a number of the protocol that the subclass names.
+
+    Attributes:
+        selection: what chooses the head: held-out training images, or val (`test`).
+        holdout: share of train that is held out, stratified and drawn with the seed, in (0, 0.5].
+        evaluations: how often heads are evaluated: evenly spaced, at last after the last epoch.
+        size_px: side of the input in pixels; `none` is the checkpoint's own.
+        lrs: peak learning rates, each with a head of its own; the batch does not scale them.
+        batch: images of a step.
+        epochs: passes over the training images; more where they make fewer than `min_steps` steps.
+        min_steps: fewest steps; `none` is 0 where `epochs` is given.
+        weight_decay: of AdamW, on matrices only.
+        warmup: share of the steps in which the rate rises from 0, in [0, 1).
+        clip: largest norm of the gradients of one head; 0 does not clip.
     """
 
     headline: ClassVar[str] = "top1"

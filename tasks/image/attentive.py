@@ -22,10 +22,7 @@ if TYPE_CHECKING:
 class Attentive(TokenTask):
     """Top-1 of attention pooling and a linear classifier on all tokens after the final norm.
 
-    CLS (where there is one) and patches; the network stays frozen. `block` is `map_bigvision`
-    (Google's, our choice for Annotation Bootstrapping, which does not say which it used) or
-    `map_voltron` (robotics: SlotMIM's policies); `heads` are the encoder's, of which the second
-    takes twice as many.
+    CLS (where there is one) and patches; the network stays frozen.
 
     `attentive_cached` (default) trains on the stored tokens of the centre crops that k-NN's pass
     gives: 10 epochs, or as many as make 300 steps; never comparable with a published number.
@@ -33,10 +30,19 @@ class Attentive(TokenTask):
     AdamW, cosine without warm-up. Both sweep the learning rate, one head each, from one forward,
     which `linear` and `decoder` share under equal streams.
 
-    `selection`, `holdout` and the metrics are `linear`'s, and so are the training images and the
-    held-out ones; of these at most 10,000 are looked at, those with the smallest hashes of their
-    ids. What surprises: rates are not scaled by a clipped batch; training sets below 50,000 images
-    take batches of 256 under `attentive_cached`; `epochs` given without `min_steps` is exact.
+    Choice and metrics are `linear`'s, and so are the training images and the held-out ones; of
+    these at most 10,000 are looked at, those with the smallest hashes of their ids. What surprises:
+    training sets below 50,000 images take batches of 256 under `attentive_cached`.
+
+    Attributes:
+        protocol: gives the value of each option that is `none`, unless said otherwise.
+        block: `map_bigvision` (Google's, our choice for Annotation Bootstrapping, which does not
+            say which it used) or `map_voltron` (robotics: SlotMIM's policies).
+        heads: attention heads, of which `map_voltron` takes twice as many; `none` is the encoder's
+            number.
+        crop_pct: centre crop over short side, in (0, 1]; `none` is the checkpoint's own.
+        augmentation: random resized crops and flips of DINO (`rrc_bilinear`), DINOv2
+            (`rrc_bicubic`) or MAE (`rrc_tf`); `off` trains on the stored centre crops.
     """
 
     version: ClassVar[int] = 1

@@ -29,6 +29,9 @@ class Clevr(DecoderTask):
     `clevr_ab`, the only protocol, has `decoder`'s numbers: 10 epochs, or as many as make 10,000
     steps (63,000 images in batches of 1024: 164 epochs), which `min_steps` shortens. Metrics and
     choice as for `decoder`.
+
+    Attributes:
+        protocol: gives the value of each option that is `none`, unless said otherwise.
     """
 
     version: ClassVar[int] = 1

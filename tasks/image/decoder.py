@@ -32,10 +32,16 @@ class Decoder(DecoderTask):
     and makes 300 steps at least, so that a processor can end it too; never comparable with a
     published number.
 
-    `selection`, `holdout` and the metrics are `linear`'s, and so are the training images and the
-    held-out ones; of these at most 10,000 are looked at, those with the smallest hashes of their
-    ids. What surprises: label smoothing spreads over the whole vocabulary, which holds 1,000
-    coordinate bins that classification never says; `epochs` without `min_steps` is exact.
+    Choice and metrics are `linear`'s, and so are the training images and the held-out ones; of
+    these at most 10,000 are looked at, those with the smallest hashes of their ids. What surprises:
+    the vocabulary holds 1,000 coordinate bins that classification never says, and labels are
+    smoothed over them too.
+
+    Attributes:
+        protocol: gives the value of each option that is `none`, unless said otherwise.
+        crop_pct: centre crop over short side, in (0, 1]; `none` is the checkpoint's own.
+        augmentation: random resized crops and flips of DINO (`rrc_bilinear`), DINOv2
+            (`rrc_bicubic`) or MAE (`rrc_tf`); `off` trains on the stored centre crops.
     """
 
     version: ClassVar[int] = 1

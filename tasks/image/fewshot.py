@@ -36,15 +36,14 @@ class Fewshot(Task):
     by the shots (`tasks/ridge.py`). The shots are rows of the cached pass over all of train, so
     that nothing is forwarded that k-NN has not forwarded already.
 
-    The strength is one of `l2s`, 2^-10 to 2^20. `selection=loo` (default): the best exact
-    leave-one-out accuracy on the shots, of equals the smallest squared error; test images have no
-    part in it. `selection=test` reports the best on val as the paper does, and says so. A shot
-    that is the only one of its class cannot be predicted from the others and is not judged; where
-    no class has two (`shots=1`), big_vision's own 2^10 is taken, with a warning.
+    `selection=loo` (default): the strength with the best exact leave-one-out accuracy on the shots,
+    of equals the smallest squared error; test images have no part in it. `selection=test` reports
+    the best on val as the paper does, and says so. A shot that is the only one of its class cannot
+    be predicted from the others and is not judged; where no class has two (`shots=1`), big_vision's
+    own 2^10 is taken, with a warning.
 
-    `draws`: how many sets of shots are drawn from one seed. With more than one, `value` is the
-    share of draws that got an image right and `top1` its mean, with a bootstrap over images; the
-    spread over draws is `draw_std`. The default is 1, since `--seeds` draws too. Metrics:
+    With more than one draw, `value` is the share of draws that got an image right and `top1` its
+    mean, with a bootstrap over images; the spread over draws is `draw_std`. Metrics:
 
     - `top1`: with the chosen strength, which every draw chooses for itself;
     - `best_top1`: the best strength of each draw on val, always test-selected.
@@ -54,6 +53,16 @@ class Fewshot(Task):
     What surprises: a draw depends on the ids and the seed, not on the order of the images, and
     draws of one seed are nested (5 shots lie within 10). Classes with fewer images than `shots`
     give all they have, with a warning.
+
+    Attributes:
+        shots: training images of each class.
+        l2s: strengths of the regularisation that are tried, above 0; by default 2^-10 to 2^20.
+        selection: what chooses the strength: leave-one-out on the shots (`loo`), or val (`test`).
+        draws: sets of shots drawn from one seed; 1 by default, since `--seeds` draws too.
+        token: `cls`, or the patches averaged after the final norm (`avg`) or before it
+            (`avg_fcnorm`); `auto` is `cls` where the checkpoint has a CLS token, else `avg`.
+        size_px: side of the input in pixels; `none` is the checkpoint's own.
+        crop_pct: centre crop over short side, in (0, 1]; `none` is the checkpoint's own.
     """
 
     version: ClassVar[int] = 1

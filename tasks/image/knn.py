@@ -27,17 +27,22 @@ class Knn(Task):
     """Top-1 of the temperature-weighted vote of the k nearest training images.
 
     Features are L2-normalised. The class score of a test image is the sum of
-    exp(cosine / temperature) over its k nearest training images of that class (DINO). `k` is the
-    headline; every value of `ks` is voted in the same pass and reported as `knn_k10`,
-    `knn_k10_top5`, ...
-
-    `token`: `auto` takes `cls` where the checkpoint has a CLS token and `avg` where it has none.
-    SlotMIM's own script uses `avg_fcnorm`, DINO, iBOT and SOVE use `cls`: name it when comparing.
-    `size_px` and `crop_pct` override the checkpoint's own evaluation input.
+    exp(cosine / temperature) over its k nearest training images of that class (DINO). SlotMIM's own
+    script uses the token `avg_fcnorm`, DINO, iBOT and SOVE use `cls`: name it when comparing.
 
     What surprises: equal cosines are ordered by the lower train index and equal class scores by
     the lower class index; classes without any vote score 0 and follow the same rule, so they can
     fill a top five. A k beyond the number of training images is clipped, with a warning.
+
+    Attributes:
+        k: neighbours whose vote is the headline.
+        ks: numbers of neighbours that vote in the same pass too, reported as `knn_k10`,
+            `knn_k10_top5`, ...
+        temperature: of the weight of a vote, exp(cosine / temperature); above 0.
+        token: `cls`, or the patches averaged after the final norm (`avg`) or before it
+            (`avg_fcnorm`); `auto` is `cls` where the checkpoint has a CLS token, else `avg`.
+        size_px: side of the input in pixels; `none` is the checkpoint's own.
+        crop_pct: centre crop over short side, in (0, 1]; `none` is the checkpoint's own.
     """
 
     version: ClassVar[int] = 1

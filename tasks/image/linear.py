@@ -29,26 +29,52 @@ if TYPE_CHECKING:
 class Linear(Task):
     """Top-1 of a linear classifier on frozen features; every head of the sweep trains in one pass.
 
-    `protocol` names the numbers (`tasks/linear_protocols.py`); a field that is not None replaces
-    one of them. The default, `linear_cached`, trains on the stored centre-crop features that k-NN
-    uses: cheap, and never comparable with the published protocols, all of which forward freshly
-    augmented images at every step. Those are evaluated on the stored features too.
+    The default protocol, `linear_cached`, trains on the stored centre-crop features that k-NN uses:
+    cheap, and never comparable with the published protocols (`tasks/linear_protocols.py`), all of
+    which forward freshly augmented images at every step. Those are evaluated on the stored features
+    too.
 
-    `selection=holdout` (default): a stratified `holdout` share of train, drawn with the seed, is
-    kept out of training; the head with the best accuracy there after the last epoch is reported on
-    val as it is, without training it again on all of train. `selection=test` is what the papers'
-    scripts do: all of train, and the best head and epoch on val; marked by a warning. Metrics:
+    `selection=holdout` (default): the head with the best accuracy on held-out training images after
+    the last epoch is reported on val as it is, without training it again on all of train.
+    `selection=test` is what the papers' scripts do: all of train, and the best head and epoch on
+    val; marked by a warning. Metrics:
 
     - `top1`, `top5` (more than five classes only): the reported head;
     - `final_top1`: the chosen head after the last epoch (`holdout`: the same as `top1`);
     - `best_top1`: the best over heads and evaluated epochs on val, always test-selected.
 
     What surprises: a batch beyond the training images is clipped, and the learning rate is scaled
-    with the clipped batch; an incomplete last batch is left out, every epoch is shuffled anew;
-    evaluation happens every `eval_every` epochs and after the last. `epoch_iterations=0` makes an
-    epoch one pass where the protocol fixes its length. `lrs` are base rates; `extras` of the
-    outcome hold the accuracies of every head and the reported head's weight and bias, with the
-    normalisation folded in.
+    with the clipped batch; an incomplete last batch is left out, every epoch is shuffled anew.
+    `extras` of the outcome hold the accuracies of every head and the reported head's weight and
+    bias, with the normalisation folded in.
+
+    Attributes:
+        protocol: gives the value of each option that is `none`, unless said otherwise.
+        selection: what chooses the head: held-out training images, or val (`test`).
+        holdout: share of train that is held out, stratified and drawn with the seed, in (0, 0.5].
+        eval_every: epochs between evaluations; there is always one after the last.
+        size_px: side of the input in pixels; `none` is the checkpoint's own.
+        crop_pct: centre crop over short side, in (0, 1]; `none` is the checkpoint's own.
+        tokens: features, each with heads of its own: `cls`, `cls4` (CLS tokens of the last four
+            blocks), the patches averaged after the final norm (`avg`) or before it (`avg_fcnorm`),
+            or some joined, as in `cls:cls4+avg`. `auto` is `cls` where the checkpoint has a CLS
+            token, else `avg`; `linear_dino` has `cls4` up to ViT-S and for Swins, else `cls+avg`.
+        lrs: base learning rates, each with a head of its own for every feature.
+        batch: images of a step.
+        epochs: passes over the training images, unless `epoch_iterations` says how long they are.
+        optimizer: `sgd`, or `lars`, which neither scales nor decays biases.
+        momentum: of the optimiser.
+        weight_decay: of the optimiser, added to the gradient.
+        trust: of LARS: gradients are scaled to trust times the length of the weights.
+        lr_rule: `scaled` multiplies `lrs` by batch / 256, `absolute` takes them as they are.
+        schedule: whether the cosine is read once an `epoch` or at every `iteration`.
+        warmup_epochs: epochs of linear warm-up, fewer than `epochs`.
+        epoch_iterations: steps of an epoch; 0 makes it one pass over the training images.
+        batch_norm: BatchNorm without affine parameters before the heads; `both` tries both.
+        init: distribution of the first weights.
+        init_std: its standard deviation.
+        augmentation: random resized crops and flips of DINO (`rrc_bilinear`), DINOv2
+            (`rrc_bicubic`) or MAE (`rrc_tf`); `off` trains on the stored centre crops.
     """
 
     version: ClassVar[int] = 1

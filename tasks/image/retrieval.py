@@ -35,17 +35,10 @@ SHOWN = 10  # best database images kept for pictures
 class Retrieval(Task):
     """mAP of ranking a database by cosine with each query (Radenovic et al., 2018).
 
-    `protocol` is the size of the images: `ret_ibot` takes the longest side of 512 px and three
+    The protocol is the size of the images: `ret_ibot` takes the longest side of 512 px and three
     scales (1, 1/sqrt(2), 1/2); `ret_dino` the same for datasets with "paris" in their name, and
     224 px at one scale for all others. DINO's two published numbers differ in nothing else. Images
     are never enlarged. Features are averaged over the scales, then divided by their length.
-    `longest_px` and `scales` replace the protocol's.
-
-    `query_crop=true` (default) cuts queries to their object, as the revisited protocol demands.
-    DINO, iBOT and SOVE do not: `query_crop=false` is theirs, and marked by a warning.
-
-    `whiten` names a dataset (`folder[path=DIR]`) on whose train images a PCA whitening is learned;
-    none of the papers' numbers has one.
 
     Metrics for each of the levels `easy`, `medium` and `hard` (`tasks/retrieval_metric.py` has what
     counts as a match): `map_*`, `mp1_*`, `mp5_*`, `mp10_*`, in [0, 1], with a bootstrap over
@@ -55,6 +48,17 @@ class Retrieval(Task):
     What surprises: the average precision is a trapezoid, not scikit-learn's; equal scores are
     ordered by the lower database index; matches that are not in the database (skipped as
     unreadable, or a part of it) do not count as missed.
+
+    Attributes:
+        protocol: gives the value of each option that is `none`, unless said otherwise.
+        query_crop: whether queries are cut to their object, as the revisited protocol demands;
+            `false` is what DINO, iBOT and SOVE do, and marked by a warning.
+        longest_px: longest side of the images in pixels.
+        scales: factors of that size, in (0, 1], at which the network sees an image.
+        token: `cls`, or the patches averaged after the final norm (`avg`) or before it
+            (`avg_fcnorm`); `auto` is `cls` where the checkpoint has a CLS token, else `avg`.
+        whiten: dataset, such as `folder[path=DIR]`, on whose train images a PCA whitening is
+            learned; empty for none, as in all of the papers' numbers.
     """
 
     version: ClassVar[int] = 1

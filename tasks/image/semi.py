@@ -26,6 +26,9 @@ class Semi(FinetuneTask):
     moving average of the weights that the script keeps is never evaluated there, and left out. The
     papers report the best of all epochs on val: `selection=test&eval_every=1`. For all else see
     `finetune`.
+
+    Attributes:
+        protocol: gives the value of each option that is `none`, unless said otherwise.
     """
 
     version: ClassVar[int] = 1

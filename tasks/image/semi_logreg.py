@@ -36,15 +36,24 @@ class SemiLogreg(Task):
     and 1, the default grid of `l2s` goes on to 1e-6. What the solver is does not matter
     (`tasks/logistic.py`).
 
-    `selection=holdout` (default): the strength with the best accuracy on a stratified `holdout`
-    share of train, drawn with the seed; of equals the strongest. The regression is then fitted
-    again on all of train. A slice of fewer images than classes says little, so there the accuracy
-    is that of stratified 5-fold cross-validation; where no class has two images none of this can
-    choose, and iBOT's 0.1 is taken, with a warning. `selection=test` is what iBOT's script does:
-    the best on val, marked by a warning.
+    `selection=holdout` (default): the strength with the best accuracy on held-out training images;
+    of equals the strongest. The regression is then fitted again on all of train. A held-out slice
+    of fewer images than classes says little, so there the accuracy is that of stratified 5-fold
+    cross-validation; where no class has two images none of this can choose, and iBOT's 0.1 is
+    taken, with a warning. `selection=test` is what iBOT's script does: the best on val, marked by a
+    warning.
 
     What surprises: classes of the label set without training images are never predicted; a set of
     one class is predicted without fitting; `top5` exists with more than five classes only.
+
+    Attributes:
+        l2s: strengths of the regularisation that are tried, above 0.
+        selection: what chooses the strength: held-out training images, or val (`test`).
+        holdout: share of train that is held out, stratified and drawn with the seed, in (0, 0.5].
+        token: `cls`, or the patches averaged after the final norm (`avg`) or before it
+            (`avg_fcnorm`); `auto` is `cls` where the checkpoint has a CLS token, else `avg`.
+        size_px: side of the input in pixels; `none` is the checkpoint's own.
+        crop_pct: centre crop over short side, in (0, 1]; `none` is the checkpoint's own.
     """
 
     version: ClassVar[int] = 1

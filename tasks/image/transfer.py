@@ -26,6 +26,9 @@ class Transfer(FinetuneTask):
     1000 epochs of CIFAR at 224 px are 40 epochs of ImageNet: set `epochs` for less. The papers
     report the best of all epochs on test: `selection=test&eval_every=1`. For all else see
     `finetune`.
+
+    Attributes:
+        protocol: gives the value of each option that is `none`, unless said otherwise.
     """
 
     version: ClassVar[int] = 1
