@@ -38,22 +38,38 @@ class Options:
         """For reading in a terminal of `width` columns."""
         lines = [*self.about.splitlines(), "", "options"]
         for name, value in self.defaults.items():
-            lines.append(f"  {name}={value}")
+            short = len(f"  {name}={value}") <= width
+            lines.append(f"  {name}={value}" if short else f"  {name}={_ends(value)}")
             if name in self.choices:
-                words = "one of " + ", ".join(self.choices[name])
-                lines += textwrap.wrap(words, width - 6, **_INDENT, break_on_hyphens=False)
-            lines += textwrap.wrap(self.texts.get(name, ""), width - 6, **_INDENT)
+                lines += _wrapped("one of " + ", ".join(self.choices[name]), width)
+            lines += _wrapped(self.texts.get(name, ""), width)
         if self.presets:
             lines += ["", "presets, which combine as preset=A:B"]
         for name, values in self.presets.items():
             lines.append(f"  {name}")
             written = " ".join(f"{key}={value}" for key, value in values.items())
-            lines += textwrap.wrap(written, width - 6, **_INDENT, break_on_hyphens=False)
+            lines += _wrapped(written, width)
         return "\n".join(lines).replace("``", "`")
 
 
 _ATTRIBUTES = re.compile(r"\nAttributes:\n(    .*\n?|\n)*")
-_INDENT: Any = {"initial_indent": "      ", "subsequent_indent": "      "}
+_INDENT = " " * 6
+
+
+def _wrapped(text: str, width: int) -> list[str]:
+    return textwrap.wrap(
+        text,
+        width - len(_INDENT),
+        initial_indent=_INDENT,
+        subsequent_indent=_INDENT,
+        break_on_hyphens=False,
+    )
+
+
+def _ends(value: str) -> str:
+    """The first and the last items of a long tuple."""
+    items = value.split(":")
+    return f"{':'.join(items[:3])}:...:{items[-1]} ({len(items)} values)"
 
 
 def options_of(kind: str, name: str) -> Options:

@@ -3,13 +3,13 @@
 import hashlib
 import json
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from bench import registry, spec
 from bench.backbone import weights_digest
 from bench.errors import SpecError
-from bench.records import Identity
+from bench.records import CELLS, Identity
 from bench.spec import Spec
 from bench.task import Task, TaskData
 from bench.values import non_default
@@ -63,10 +63,10 @@ def identity(model: "LoadedModel", request: Request, data: TaskData) -> Identity
     if data.skip_bad:
         fields["skip_bad"] = data.skip_bad
     if read := request.task.cells(data):
-        others = requests(read)
-        fields["cells"] = [
-            identity(model, other, data.beside(other.spec.dataset)).digest for other in others
-        ]
+        others = [identity(model, r, data.beside(r.spec.dataset)) for r in requests(read)]
+        fields[CELLS] = [other.digest for other in others]
+        # The same without the weights: what two models' cells must share to be comparable.
+        fields["reads"] = [replace(other, weights="").digest for other in others]
     if facts := request.task.facts(data):
         fields["facts"] = facts
     return Identity(

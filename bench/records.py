@@ -24,6 +24,8 @@ from bench.errors import NewerSchema, SSLBenchError, StoreError
 
 SCHEMA = 1
 IDENTITY_VERSION = 1
+#: Field of an identity: digests of the cells of the same model that the cell reads.
+CELLS = "cells"
 Array = npt.NDArray[Any]
 
 _COLUMN, _EXTRA = "column.", "extra."  # prefixes of the array names inside outcome.npz

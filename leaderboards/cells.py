@@ -11,7 +11,7 @@ from typing import Any
 import pandas as pd
 
 from bench import spec
-from bench.records import Metric, Result
+from bench.records import CELLS, Metric, Result
 from bench.store import Store
 
 MINI_NOTE = (
@@ -139,7 +139,8 @@ def pretraining(result: Result) -> dict[str, Any]:
 
 def protocol_text(result: Result) -> str:
     """The non-default protocol fields as canonical JSON: equal text, equal protocol."""
-    return json.dumps(result.identity.fields, sort_keys=True, default=str)
+    fields = {key: value for key, value in result.identity.fields.items() if key != CELLS}
+    return json.dumps(fields, sort_keys=True, default=str)
 
 
 def frame(store: Store) -> pd.DataFrame:

@@ -100,7 +100,8 @@ def _column(label: str, results: list[Result]) -> Column:
         if number is not None
     ]
     lower = lower_is_better(first.headline)
-    percent = not lower and all(0 <= number <= 1 for number in numbers)
+    # A gap of two rates may be negative.
+    percent = not lower and all(-1 <= number <= 1 for number in numbers)
     largest = max(map(abs, numbers), default=0.0)
     return Column(
         label=label,

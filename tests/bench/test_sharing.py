@@ -24,6 +24,7 @@ from bench.store import Store
 from bench.streams import Stream, open_stream
 from bench.task import FrozenPass, Task, TaskData
 from bench.transforms import EvalTransform, InputSpec, TrainTransform
+from leaderboards.cells import protocol_text
 
 MODEL = "random:vit_mini_patch4_32"
 
@@ -561,8 +562,15 @@ def test_a_cell_that_reads_another_makes_it_and_carries_its_identity(
     assert report.failed == {}
     knn, echoed = report.ran
     assert knn.task_spec == "knn@mini_objects?k=5"
-    assert echoed.identity.fields == {"cells": [knn.identity.digest]}
+    assert echoed.identity.fields["cells"] == [knn.identity.digest]
     assert echoed.metrics["top1"] == knn.metrics["top1"]
+    (twin,) = [
+        result
+        for result in evaluate([f"{MODEL}?seed=1"], ["echo@mini_scenes"], store, settings).ran
+        if result.identity.task == "echo"
+    ]
+    assert twin.identity.fields["cells"] != echoed.identity.fields["cells"]
+    assert protocol_text(twin) == protocol_text(echoed)
     other = evaluate([MODEL], ["echo@mini_scenes?k=7"], store, settings).ran[-1]
     assert other.identity.fields["cells"] != echoed.identity.fields["cells"]
     again = evaluate([MODEL], ["echo@mini_scenes,knn@mini_objects?k=5"], store, settings)
