@@ -194,8 +194,7 @@ class Split:
 
     @cached_property
     def images_digest(self) -> str:
-        """SHA-256 (hex) over ids and sizes in their order: equal for the same images, whatever
-        their labels."""
+        """SHA-256 (hex) over ids and sizes in their order, whatever the labels."""
         lines = (f"{id_} {size}" for id_, size in zip(self.ids, self.sizes.tolist(), strict=True))
         return hashlib.sha256("\n".join(lines).encode("utf-8", "surrogateescape")).hexdigest()
 
