@@ -190,6 +190,7 @@ def test_average_pooled_models_without_cls_give_what_they_can():
         "avg",
         "avg_fcnorm",
         "patch",
+        "tokens",
         "key_last",
     ]
     with torch.no_grad():
@@ -468,3 +469,19 @@ def test_attention_and_means_stay_in_float32_under_autocast(variant):
     assert low["attn_cls"].dtype == torch.float32
     for recipe in recipes:
         assert (low[recipe] - exact[recipe]).abs().mean() < 0.03 * exact[recipe].abs().mean()
+
+
+def test_tokens_are_cls_and_patches_in_one_row() -> None:
+    backbone = Backbone(seeded_network("vit_mini_patch4_32", 0, reg_tokens=2), InputSpec(32)).eval()
+    with torch.no_grad():
+        found = backbone.features(images_of(), ["tokens", "cls", "patch"])
+    assert found["tokens"].shape == (3, *backbone.token_shape(32)) == (3, 65, 96)
+    assert torch.equal(found["tokens"][:, 0], found["cls"])
+    assert torch.equal(found["tokens"][:, 1:], found["patch"].flatten(1, 2))
+
+
+def test_asking_for_the_shape_of_tokens_leaves_the_network_as_it_was() -> None:
+    backbone = Backbone(seeded_network("vit_mini_patch4_32", 0), InputSpec(32)).train()
+    assert backbone.token_shape(24) == (37, 96)
+    assert backbone.training
+    assert backbone.vit.blocks[0].training
