@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import defaultdict
 from dataclasses import replace
+from pathlib import Path
 from typing import ClassVar
 
 import numpy as np
@@ -42,6 +43,13 @@ class Resisc45(Dataset):
         NWPU-RESISC45/          or resisc45, RESISC45, ...
           <class>/<class>_001.jpg ...
     """
+
+    @classmethod
+    def locate(cls, data_root: Path) -> Path:
+        """As for every data set; its archive holds the folder in a folder of the same name."""
+        found = super().locate(data_root)
+        nested = found / found.name
+        return nested if nested.is_dir() else found
 
     @property
     def split_id(self) -> str:

@@ -87,11 +87,9 @@ class Knn(Task):
         classes = len(train.classes)
         asked = sorted({self.k, *self.ks})
         used = {k: min(k, len(keys)) for k in asked}
-        notes = [
-            f"k={k} asks for more neighbours than the {len(keys)} training images; used {n}"
-            for k, n in used.items()
-            if n < k
-        ]
+        clipped = ", ".join(str(k) for k, n in used.items() if n < k)
+        notes = [f"k={clipped}: there are only {len(keys)} training images; used {len(keys)}"]
+        notes *= bool(clipped)
         prediction = {k: np.empty(len(queries), dtype=np.int64) for k in asked}
         top5 = {k: np.empty(len(queries), dtype=bool) for k in asked if k >= TOP}
         for rows, cosine, index in nearest(queries, keys, max(used.values()), device):

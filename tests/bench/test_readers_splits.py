@@ -85,6 +85,13 @@ def test_resisc_without_folders_shows_the_tree(resisc: Path, tmp_path: Path) -> 
         Resisc45(resisc).scan("train")
 
 
+def test_resisc_is_found_in_a_folder_of_its_own_name(resisc: Path, tmp_path: Path) -> None:
+    nested = tmp_path / "unpacked/NWPU-RESISC45"
+    nested.mkdir(parents=True)
+    resisc.rename(nested / "NWPU-RESISC45")
+    assert Resisc45.locate(tmp_path / "unpacked") == nested / "NWPU-RESISC45"
+
+
 # Split files
 
 

@@ -166,10 +166,8 @@ def test_a_k_beyond_the_train_set_is_clipped_with_a_warning() -> None:
         data.train.values, data.train.targets, data.val.values, 10, 30, 0.07
     )
     np.testing.assert_array_equal(columns["prediction_k100"], expected)
-    warnings = warnings_of(outcome)
-    assert len(warnings) == 2
-    assert "k=200" in warnings[1]
-    assert "30 training images" in warnings[1]
+    assert warnings_of(outcome) == ["k=100, 200: there are only 30 training images; used 30"]
+    assert warnings_of(run(clusters(seed=5, n=30), k=20, ks=(20,))) == []
 
 
 def test_fewer_than_a_hundred_test_images_work() -> None:
