@@ -231,7 +231,6 @@ def _digest(value: Any) -> str:
     return hashlib.sha256(json.dumps(value, sort_keys=True).encode()).hexdigest()
 
 
-
 def agreed(value: bool) -> bool:
     """The main process's view: others may look a moment later, or at another disk."""
     return bool(dist.all_gather_object(value)[0])

@@ -72,4 +72,3 @@ def shared_passes(model: LoadedModel, cells: Sequence[Cell]) -> list[SharedPass[
             whole.users += [cell for cell in shared.users if cell not in whole.users]
             del found[key]
     return list(found.values())
-
