@@ -14,7 +14,6 @@ import torch
 from torch import Tensor
 
 from bench.decoded import Images, decode_once
-from bench.errors import DataError
 from bench.extraction import PRECISIONS
 from bench.loader import image_batches
 from bench.memory import as_tensor
@@ -201,14 +200,9 @@ class ForwardedBatches:
         return {name: value.float() for name, value in features.items()}
 
     def _note(self, bad: dict[int, str]) -> None:
-        """Unreadable images are left out, up to `skip_bad` different ones."""
         self._bad |= bad
-        self._data.skipped.update(dict.fromkeys(bad.values()))
-        if len(self._bad) > self._data.skip_bad:
-            raise DataError(
-                f"{list(self._bad.values())[-1]} [{len(self._bad)} unreadable images, "
-                f"{self._data.skip_bad} allowed: mend the files or pass --skip-bad N]"
-            )
+        if bad:
+            self._data.leave_out(self._bad)
 
 
 @dataclass(frozen=True)

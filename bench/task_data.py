@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import time
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -57,6 +57,14 @@ class TaskData:
 
             self._splits[split] = open_split(self.parts, split, self.data_root)
         return self._splits[split]
+
+    def leave_out(self, bad: Mapping[int, str]) -> None:
+        """Notes unreadable images (row -> reason); DataError when they are over `skip_bad`."""
+        from bench.feature_table import too_many_bad
+
+        self.skipped.update(dict.fromkeys(bad.values()))
+        if len(bad) > self.skip_bad:
+            raise too_many_bad(list(bad.values())[-1], len(bad), self.skip_bad)
 
     def labelled(self, split: str) -> Split:
         """The samples of a split that have a class; `DataError` when none has."""

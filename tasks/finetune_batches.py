@@ -23,7 +23,6 @@ from torch import Tensor
 from torchvision import transforms
 
 from bench.decoded import decode_once
-from bench.errors import DataError
 from bench.loader import image_batches
 from bench.transforms import InputSpec
 from tasks.finetune_protocols import PADDED_PX, FinetuneProtocol
@@ -187,14 +186,9 @@ class TrainBatches:
             yield mixed  # outside: the loader's thread draws while the batch is trained on
 
     def _note(self, bad: dict[int, str]) -> None:
-        """Unreadable images are left out, up to `skip_bad` different ones."""
         self._bad |= bad
-        self._data.skipped.update(dict.fromkeys(bad.values()))
-        if len(self._bad) > self._data.skip_bad:
-            raise DataError(
-                f"{list(self._bad.values())[-1]} [{len(self._bad)} unreadable images, "
-                f"{self._data.skip_bad} allowed: mend the files or pass --skip-bad N]"
-            )
+        if bad:
+            self._data.leave_out(self._bad)
 
 
 @dataclass(frozen=True)

@@ -104,12 +104,9 @@ class EvalImages:
         return {"prediction": torch.cat(predictions), "top5": torch.cat(tops)}
 
     def _leave_out(self, bad: Mapping[int, str], seen: list[Tensor]) -> None:
-        if len(bad) > self._data.skip_bad or not seen:
-            raise DataError(
-                f"{list(bad.values())[-1]} [{len(bad)} unreadable images, {self._data.skip_bad} "
-                "allowed: mend the files or pass --skip-bad N]"
-            )
-        self._data.skipped.update(dict.fromkeys(bad.values()))
+        self._data.leave_out(bad)
+        if not seen:
+            raise DataError(f"no test image can be read, such as {next(iter(bad.values()))}")
         self.rows = torch.cat(seen).numpy()
 
 

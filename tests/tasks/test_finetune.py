@@ -471,7 +471,7 @@ def test_unreadable_images_stop_the_run_or_are_left_out(tmp_path: Path) -> None:
     root = write_photos(tmp_path / "photos", size_px=32, images=4)
     for split in ("train", "val"):
         (root / NAME / split / "class0" / "0.png").write_bytes(b"broken")
-    with pytest.raises(DataError, match=r"0\.png.*1 unreadable images, 0 allowed"):
+    with pytest.raises(DataError, match=r"0\.png.*1 unreadable images so far, 0 allowed"):
         run(data_of(root, tmp_path / "cache"), epochs=1)
     data = data_of(root, tmp_path / "cache", skip_bad=1)
     outcome = run(data, epochs=2, batch=8)
