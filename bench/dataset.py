@@ -18,6 +18,7 @@ from typing import ClassVar
 from PIL import Image
 
 from bench import registry, subsets
+from bench.annotations import Annotations
 from bench.errors import DataError, SpecError, nearest
 from bench.spec import DatasetPart, parse_dataset
 from bench.split import Split, Table
@@ -43,6 +44,7 @@ class Dataset(ABC):
     tree: ClassVar[str]  # the expected layout, shown in errors
     splits: ClassVar[tuple[str, ...]] = ("train", "val")
     modifiers: ClassVar[tuple[str, ...]] = ()  # own ones; "path" replaces the search by `locate`
+    annotations: ClassVar[Annotations | None] = None  # of pixels and objects, where there are any
 
     def __init__(self, root: Path, options: Mapping[str, str] | None = None) -> None:
         self.root = root

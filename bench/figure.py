@@ -38,6 +38,8 @@ class Figure(ABC):
     """
 
     endings: ClassVar[tuple[str, ...]]  # of the files that `draw` gives, the picture first
+    mini: ClassVar[str] = "mini_scenes"  # the part of the mini benchmark that tests draw
+    any_image: ClassVar[bool] = True  # whether images of no data set will do
     least: ClassVar[Mapping[str, int]] = {"images": 1, "size_px": 0, "seed": 0}
 
     images: int = 200

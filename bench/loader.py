@@ -6,7 +6,7 @@ the device does not wait for the decoder. Small splits are kept decoded for the 
 
 import warnings
 from collections import OrderedDict, deque
-from collections.abc import Generator, Iterable, Sequence
+from collections.abc import Callable, Generator, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
 from dataclasses import dataclass, field
@@ -94,25 +94,40 @@ def image_batches(
 def by_size(
     images: Iterable[ImageBatch], batch_size: int, waiting: int = 8
 ) -> Generator[ImageBatch, None, None]:
-    """Single images as batches of one size each, out of their order.
+    """Single images as batches of one size each, out of their order."""
+    for bucket in buckets(images, batch_size, _size_of, waiting):
+        yield _stacked(bucket) if len(bucket) > 1 else bucket[0]
 
-    Photographs come in few sizes, so the batches are nearly full; at most `waiting` batches of
-    images wait for others of their size.
+
+def buckets(
+    images: Iterable[ImageBatch],
+    batch_size: int,
+    size_of: Callable[[ImageBatch], tuple[int, ...]],
+    waiting: int = 8,
+) -> Generator[list[ImageBatch], None, None]:
+    """Single images in lists of one size each, out of their order.
+
+    Photographs come in few sizes, so the lists are nearly full; at most `waiting` batches of
+    images wait for others of their size. An image that cannot be read comes alone, at once.
     """
-    buckets: dict[tuple[int, ...], list[ImageBatch]] = {}
+    kept: dict[tuple[int, ...], list[ImageBatch]] = {}
     for image in images:
         if not len(image.rows):
-            yield image
+            yield [image]
             continue
-        bucket = buckets.setdefault(tuple(image.pixels.shape[2:]), [])
+        bucket = kept.setdefault(size_of(image), [])
         bucket.append(image)
-        if sum(map(len, buckets.values())) >= waiting * batch_size:
-            bucket = max(buckets.values(), key=len)
+        if sum(map(len, kept.values())) >= waiting * batch_size:
+            bucket = max(kept.values(), key=len)
         elif len(bucket) < batch_size:
             continue
-        yield _stacked(bucket)
+        yield list(bucket)
         bucket.clear()
-    yield from (_stacked(bucket) for bucket in buckets.values() if bucket)
+    yield from (bucket for bucket in kept.values() if bucket)
+
+
+def _size_of(image: ImageBatch) -> tuple[int, ...]:
+    return tuple(image.pixels.shape[2:])
 
 
 def _stacked(bucket: Sequence[ImageBatch]) -> ImageBatch:

@@ -32,12 +32,14 @@ class Photo:
     Attributes:
         label: name of its class; empty where there is none.
         train: opens the training images of the data set that it was drawn from.
+        sample: the split and the place in it, the way to annotations; None for a file.
     """
 
     name: str
     open: Callable[[], Image.Image]
     label: str = ""
     train: Callable[[], Split] | None = None
+    sample: tuple[Split, int] | None = None
 
 
 @dataclass(frozen=True)
@@ -161,7 +163,7 @@ def _of_dataset(text: str, data: Path | None) -> list[Photo]:
     train, words = partial(open_split, parts, "train", data), class_words(split)
     labels = [words[target] if target >= 0 else "" for target in split.targets.tolist()]
     return [
-        Photo(id_, partial(split.image, index), label, train)
+        Photo(id_, partial(split.image, index), label, train, (split, index))
         for index, (id_, label) in enumerate(zip(split.ids, labels, strict=True))
     ]
 

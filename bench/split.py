@@ -156,6 +156,11 @@ class Split:
         return dataset, split, os.fsdecode(bytes(self._keys[index]))
 
     @property
+    def datasets(self) -> tuple[Source, ...]:
+        """The data set of each part, in their order."""
+        return tuple(dataset for dataset, _ in self._sources)
+
+    @property
     def split_ids(self) -> tuple[str, ...]:
         """The split rule of each part, in their order: `Dataset.split_id`."""
         return tuple(dataset.split_id for dataset, _ in self._sources)

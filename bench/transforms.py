@@ -217,6 +217,19 @@ class ThumbnailTransform:
         return to_uint8(small)
 
 
+@dataclass(frozen=True)
+class NativeTransform:
+    """The whole image at its own size (LOST)."""
+
+    ragged: ClassVar[bool] = True
+    scales: ClassVar[tuple[float, ...]] = (1.0,)
+    id: ClassVar[str] = "native"
+
+    def __call__(self, image: Image.Image) -> Tensor:
+        """uint8 tensor (3, h, w)."""
+        return to_uint8(image)
+
+
 def image_rng(seed: int, epoch: int, index: int) -> np.random.Generator:
     """The generator of one image in one epoch: results do not depend on workers or world size."""
     return np.random.default_rng((seed, epoch, index))

@@ -1,0 +1,133 @@
+"""Maps of patches for tasks that look at every image once: nothing of them is stored."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import closing
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Literal, cast
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from bench.backbone import Backbone
+from bench.errors import CheckpointError
+from bench.extraction import PRECISIONS, Pass
+from bench.feature_file import Rows
+from bench.loader import buckets, image_batches
+from bench.positions import PosInterp
+
+if TYPE_CHECKING:
+    from bench.checkpoint import LoadedModel
+    from bench.split import Split
+    from bench.task_data import TaskData
+    from bench.transforms import Transform
+
+Positions = Literal["model", "dino", "size"]
+Normalise = Callable[[Tensor], Tensor]  # uint8 (b, 3, h, w) -> float32
+
+
+@dataclass(frozen=True, eq=False)
+class MapBatch:
+    """Maps of some images of one size, padding included.
+
+    Attributes:
+        rows: (b,) their places in the split; out of order where sizes differ.
+        maps: (b, h, w, c) float32 on the device; (b, heads, h, w) of `attn_cls`.
+        sizes: (b, 2) height and width of each image in pixels, without padding.
+    """
+
+    rows: Rows
+    maps: Tensor
+    sizes: Rows
+
+
+def placed(model: LoadedModel, positions: Positions) -> LoadedModel:
+    """The same model with another interpolation of its positions; `model` keeps its own."""
+    old = model.backbone
+    if positions in ("model", old.pos_interp):
+        return model
+    backbone = Backbone(old.vit, old.input, cast(PosInterp, positions), dict(old.extras))
+    return replace(model, backbone=backbone.train(old.training))
+
+
+def map_batches(
+    data: TaskData,
+    model: LoadedModel,
+    split: Split,
+    transform: Transform,
+    recipe: str,
+    rows: Rows | None = None,
+    *,
+    pad: bool = False,
+    normalise: Normalise | None = None,
+    batch_size: int | None = None,
+) -> Iterator[MapBatch]:
+    """One forward of each image; those that cannot be read go to `data.leave_out`.
+
+    Args:
+        data: how to run.
+        model: whose maps.
+        split: the images.
+        transform: makes their pixels; batches are of one size each.
+        recipe: a map recipe such as `patch`, `key_last`, `attn_cls` or `proto`.
+        rows: which samples of the split; by default all.
+        pad: whether sides that the patch does not divide are filled up with zeros at the right and
+            the bottom, after normalisation, instead of being cropped.
+        normalise: in place of the model's own.
+        batch_size: in place of that of the data.
+
+    Raises:
+        DataError: more unreadable images than are allowed.
+        CheckpointError: a map is not finite.
+    """
+    chosen = np.arange(len(split)) if rows is None else np.asarray(rows, dtype=np.int64)
+    job = Pass(model, split, (recipe,), torch.device(data.device), data.precision)
+    patch, size = model.backbone.patch_size if pad else 1, batch_size or data.batch_size
+    pin = job.device.type == "cuda"
+    bad: dict[int, str] = {}
+    first = 1 if transform.ragged else size
+    with closing(image_batches(split, transform, chosen, first, data.workers, pin)) as read:
+        ragged = buckets(read, size, lambda image: _filled(image.pixels, patch))
+        for bucket in ragged if transform.ragged else ([batch] for batch in read):
+            if bucket[0].bad:
+                bad |= bucket[0].bad
+                data.leave_out(bad)
+            if not len(bucket[0].rows):
+                continue
+            images = [_pixels(job, image.pixels, normalise, patch) for image in bucket]
+            yield MapBatch(
+                torch.cat([image.rows for image in bucket]).numpy(),
+                _forward(job, torch.cat(images), recipe),
+                np.array([i.pixels.shape[2:] for i in bucket for _ in range(len(i.rows))]),
+            )
+
+
+def _filled(pixels: Tensor, patch: int) -> tuple[int, int]:
+    """Height and width up to multiples of the patch."""
+    height, width = pixels.shape[2:]
+    return height + -height % patch, width + -width % patch
+
+
+def _pixels(job: Pass, pixels: Tensor, normalise: Normalise | None, patch: int) -> Tensor:
+    """(1, 3, h, w) normalised on the device, zeros at the right and the bottom."""
+    height, width = _filled(pixels, patch)
+    change = normalise or job.model.backbone.input.normalise
+    images = change(pixels.to(job.device, non_blocking=True))
+    return F.pad(images, (0, width - images.shape[3], 0, height - images.shape[2]))
+
+
+def _forward(job: Pass, images: Tensor, recipe: str) -> Tensor:
+    """Maps in float32; CheckpointError where they are not finite."""
+    dtype = PRECISIONS[job.precision]
+    autocast = torch.autocast(job.device.type, dtype, enabled=dtype != torch.float32)
+    with job.ready(), torch.inference_mode(), autocast:
+        maps = job.model.backbone.features(images, [recipe])[recipe].float()
+    if not torch.isfinite(maps).all():
+        raise CheckpointError(
+            f"{recipe} of {job.model.record.name} is not finite on {job.split.name}: look for NaN "
+            "in its weights, or evaluate with --precision fp32"
+        )
+    return maps
