@@ -9,6 +9,7 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure as Page
 
+from bench.figures._sheet import Sheet
 from bench.page import GREY, plain
 
 if TYPE_CHECKING:
@@ -49,30 +50,9 @@ def neighbours_page(found: Found, drawn: Sequence[Query], k: int) -> Page:
     return page.page
 
 
-class Sheet:
-    """A page on which things are placed in inches from the upper left corner."""
-
-    def __init__(self, width: float, height: float) -> None:
-        self.width, self.height = width, height
-        self.page = Page(figsize=(width, height))
-
-    def write(self, text: str, left: float, top: float, **style: Any) -> None:
-        """Text whose upper left corner is there; `ha="center"` its upper middle."""
-        style = {"va": "top", "fontsize": 7.5, **style}
-        self.page.text(left / self.width, 1 - top / self.height, text, **style)
-
-    def tile(self, left: float, top: float) -> Axes:
-        """A square for an image."""
-        x, y = left / self.width, 1 - (top + TILE) / self.height
-        axes = self.page.add_axes((x, y, TILE / self.width, TILE / self.height))
-        axes.set_xticks([])
-        axes.set_yticks([])
-        return axes
-
-
 def draw_row(page: Sheet, found: Found, query: Query, top: float) -> None:
     """A query, its class and what was voted, and its neighbours."""
-    axes = page.tile(MARGIN, top)
+    axes = page.panel(MARGIN, top, TILE, TILE)
     show(axes, query.pixels)
     frame(axes, None)
     middle, below = MARGIN + TILE / 2, top + TILE + 0.045
@@ -90,7 +70,7 @@ def draw_row(page: Sheet, found: Found, query: Query, top: float) -> None:
     for place, neighbour in enumerate(query.neighbours[:DRAWN]):
         left = MARGIN + TILE + APART + place * (TILE + GAP)
         same = neighbour.label == query.label if known(query, neighbour) else None
-        axes = page.tile(left, top)
+        axes = page.panel(left, top, TILE, TILE)
         show(axes, found.gallery.pixels(neighbour.row))
         frame(axes, same)
         middle, line = left + TILE / 2, below

@@ -11,19 +11,18 @@ from matplotlib.collections import LineCollection
 from matplotlib.figure import Figure as Page
 from matplotlib.patches import Rectangle
 
+from bench.figures._sheet import Image, Mask, grey, lifted, resized
 from bench.page import GREY, distinct_colours, plain
 
 if TYPE_CHECKING:
     from bench.figures.slots import Found
 
-Image = npt.NDArray[np.float64]  # (h, w, 3) in [0, 1]
-Mask = npt.NDArray[np.bool_]
 Lines = list[list[tuple[float, float]]]
 
 WIDTH, MARGIN, GAP = 7.2, 0.12, 0.05  # inches
 LARGEST_TILE = 2.3
 TITLE, HEADING, CHIP = 0.27, 0.20, 0.18  # heights of lines of text
-TINT, DIMMED = 0.62, 0.3  # share of the colour in a map, and of the photo beside a segment
+TINT = 0.62  # share of the colour in a map
 
 
 def slots_page(found: Found, shown: int, prototypes: int, segments: int) -> Page:
@@ -99,17 +98,6 @@ def colours_of(found: Found, shown: int, columns: list[int]) -> dict[int, Image]
     return dict(zip(ranked, distinct_colours(len(ranked)), strict=True))
 
 
-def enlarged(values: npt.NDArray[Any], size: int) -> npt.NDArray[Any]:
-    """(h, w, ...) values of patches as (size, size, ...) values of pixels."""
-    rows, cols = (np.arange(size) * n // size for n in values.shape[:2])
-    return np.asarray(values[rows][:, cols])
-
-
-def grey(photo: Image) -> Image:
-    """The luminance (h, w, 1) of a photo, by the weights of BT.601."""
-    return np.asarray(photo @ np.array([0.299, 0.587, 0.114]))[..., None]
-
-
 def show(axes: Axes, image: Image) -> None:
     """An image whose lower right corner has the coordinates (width, height)."""
     h, w = image.shape[:2]
@@ -122,15 +110,14 @@ def draw_map(
     """The photo in grey under the colour of each patch's prototype, with borders between them."""
     size = len(photo)
     tint = np.stack([[colour[k] for k in row] for row in prototypes.tolist()])  # (h, w, 3)
-    show(axes, TINT * enlarged(tint, size) + (1 - TINT) * grey(photo))
+    show(axes, TINT * resized(tint, photo.shape[:2]) + (1 - TINT) * grey(photo))
     outline(axes, borders(prototypes, size), "white", 0.8, len(prototypes))
 
 
 def draw_segment(axes: Axes, photo: Image, won: Mask, colour: Image) -> None:
     """The surroundings of the patches that were won, the others dimmed, their border in colour."""
     size = len(photo)
-    inside = enlarged(won, size)[..., None]
-    show(axes, np.where(inside, photo, DIMMED * grey(photo) + (1 - DIMMED) * 0.9))
+    show(axes, lifted(photo, won))
     top, left, side = square(won)
     outline(axes, borders(won, size), colour, 1.2, side)
     step = size / len(won)
