@@ -21,7 +21,7 @@ from bench.errors import DataError, SpecError, nearest
 from bench.images import decode
 from bench.label_maps import read_label_map
 from bench.listed import require_paths
-from bench.paired import by_stem, complain, stem_sizes
+from bench.paired import by_stem, require_stems, stem_sizes
 from bench.subsets import read_lines
 
 SPLITS = ("train", "val", "objects")
@@ -149,8 +149,17 @@ def _frames(dataset: Dataset, name: str, masks: str) -> list[_Frame]:
             raise layout_error(type(dataset), above, why)
     files, mask_bytes = by_stem(dataset, images), stem_sizes(annotated)
     stems = sorted(files)
-    complain(dataset, annotated, f"frames of sequence {name} have no mask", stems, mask_bytes)
-    complain(dataset, images, f"masks of sequence {name} have no frame", sorted(mask_bytes), files)
+    require_stems(
+        dataset, annotated, f"frames of sequence {name} have no mask", stems, mask_bytes, ".png"
+    )
+    require_stems(
+        dataset,
+        images,
+        f"masks of sequence {name} have no frame",
+        sorted(mask_bytes),
+        files,
+        ".png",
+    )
     if not stems:
         raise layout_error(type(dataset), images, f"sequence {name} has no frames")
     return [

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from pathlib import Path, PurePath
+from collections.abc import Container, Sequence
+from pathlib import Path
 
 import numpy as np
 
@@ -28,14 +28,15 @@ def paired_table(
         DataError: a folder is missing, or an image or a mask without its partner, named.
     """
     require_paths(dataset, dataset.root, f"{images}/", f"{masks}/")
-    folder = dataset.root / images
-    files = by_stem(dataset, folder)
-    mask_bytes = stem_sizes(dataset.root / masks)
+    folder, annotated = dataset.root / images, dataset.root / masks
+    files, mask_bytes = by_stem(dataset, folder), stem_sizes(annotated)
     stems = sorted(listed or files)
-    complain(dataset, folder, f"images that {listing} lists are not there", stems, files)
-    complain(dataset, dataset.root / masks, f"images of {images} have no mask", stems, mask_bytes)
+    require_stems(dataset, folder, f"images that {listing} lists are not there", stems, files)
+    what = f"images of {images}/ have no mask"
+    require_stems(dataset, annotated, what, stems, mask_bytes, ".png")
     if not listed:
-        complain(dataset, folder, f"masks of {masks} have no image", sorted(mask_bytes), files)
+        what = f"masks of {masks}/ have no image"
+        require_stems(dataset, folder, what, sorted(mask_bytes), files, ".png")
     chosen = [files[stem] for stem in stems]
     table = file_table(dataset, folder, chosen, ids=stems)
     extra = np.array([mask_bytes[stem] for stem in stems], dtype=np.int64)  # (n,)
@@ -46,7 +47,7 @@ def by_stem(dataset: Dataset, folder: Path) -> dict[str, tuple[str, int]]:
     """Stem -> (name, bytes) of the images right in a folder; two of one stem are refused."""
     files: dict[str, tuple[str, int]] = {}
     for name, size in list_folder(folder)[0]:
-        stem = PurePath(name).stem
+        stem = name.rpartition(".")[0]
         if stem in files:
             why = f"{files[stem][0]} and {name} are called alike: keep one"
             raise layout_error(type(dataset), folder, why)
@@ -60,12 +61,16 @@ def stem_sizes(folder: Path, ending: str = ".png") -> dict[str, int]:
     return {name.removesuffix(ending): size for name, size in found if name.endswith(ending)}
 
 
-def complain(
-    dataset: Dataset, folder: Path, what: str, stems: Sequence[str], there: object
+def require_stems(
+    dataset: Dataset,
+    folder: Path,
+    what: str,
+    stems: Sequence[str],
+    there: Container[str],
+    ending: str = "",
 ) -> None:
     """Raises `layout_error` with the first of the stems that are not there, if any."""
-    assert isinstance(there, dict)
-    missing = [stem for stem in stems if stem not in there]
+    missing = [stem + ending for stem in stems if stem not in there]
     if missing:
         why = f"{len(missing)} of {len(stems)} {what} ({', '.join(missing[:3])})"
         raise layout_error(type(dataset), folder, why)

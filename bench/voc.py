@@ -6,6 +6,7 @@ and -1 where it has none.
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path, PurePath
@@ -18,7 +19,7 @@ from bench.errors import DataError, SpecError, nearest
 from bench.label_maps import read_label_map
 from bench.layouts import file_table
 from bench.listed import require_paths
-from bench.paired import by_stem, complain, stem_sizes
+from bench.paired import by_stem, require_stems, stem_sizes
 from bench.subsets import read_lines
 from bench.voc_xml import read_boxes
 
@@ -29,14 +30,11 @@ CLASSES = (
 )
 SPLITS = ("train", "val", "trainval")
 MODIFIERS = ("lists", "masks")
-IMAGES, XML, CLASS_MASKS, AUGMENTED = (
-    "JPEGImages",
-    "Annotations",
-    "SegmentationClass",
-    "SegmentationClassAug",
-)
-OBJECT_MASKS = "SegmentationObject"
+IMAGES, XML = "JPEGImages", "Annotations"
+CLASS_MASKS, OBJECT_MASKS = "SegmentationClass", "SegmentationObject"
+AUGMENTED = "SegmentationClassAug"
 _LISTS = "ImageSets/Segmentation"
+_CHUNK = 128  # XML files that a thread reads at a time: one alone costs less than its hand-over
 
 
 def voc_table(dataset: Dataset, split: str) -> Table:
@@ -50,21 +48,21 @@ def voc_table(dataset: Dataset, split: str) -> Table:
     require_paths(dataset, root, f"{IMAGES}/")
     stems, listing, segmented = _stems(dataset, split)
     files = by_stem(dataset, root / IMAGES)
-    complain(dataset, root / IMAGES, f"images that {listing} lists are not there", stems, files)
+    what = f"images that {listing} lists are not there"
+    require_stems(dataset, root / IMAGES, what, stems, files)
     folders = (class_mask_folder(dataset, split), OBJECT_MASKS)
     masks = {folder: stem_sizes(root / folder) for folder in folders}
     if segmented:
         require_paths(dataset, root, f"{folders[0]}/")
         what = f"images of {listing} have no mask in {folders[0]}/"
-        complain(dataset, root / folders[0], what, stems, masks[folders[0]])
+        require_stems(dataset, root / folders[0], what, stems, masks[folders[0]], ".png")
     extra = [sum(found.get(stem, 0) for found in masks.values()) for stem in stems]
     classes: tuple[str, ...] = ()
     targets = [-1] * len(stems)
     if (root / XML).is_dir():
         assert dataset.annotations is not None
         classes = dataset.annotations.classes[1:]
-        with ThreadPoolExecutor(8) as pool:  # the time goes into waiting for the disk
-            found = list(pool.map(lambda stem: _target(dataset, stem, classes), stems))
+        found = _targets(dataset, stems, classes)
         targets = [target for target, _ in found]
         extra = [size + xml for size, (_, xml) in zip(extra, found, strict=True)]
     table = file_table(dataset, root / IMAGES, [files[s] for s in stems], targets, classes, stems)
@@ -89,6 +87,8 @@ def voc_semantic(dataset: Dataset, split: str, key: str) -> LabelMap:
 
 def voc_objects(dataset: Dataset, split: str, key: str) -> LabelMap:
     """(h, w) numbers of the objects as stored: 0 background, 255 void."""
+    if class_mask_folder(dataset, split) == AUGMENTED:
+        raise DataError("the masks of SBD say nothing of objects: drop masks=aug")
     return read_label_map(_mask_path(dataset, OBJECT_MASKS, key), dataset.root / key)
 
 
@@ -143,6 +143,18 @@ def _choice(dataset: Dataset, key: str, valid: tuple[str, ...]) -> str:
     return text
 
 
+def _targets(
+    dataset: Dataset, stems: Sequence[str], classes: Sequence[str]
+) -> list[tuple[int, int]]:
+    """(target, bytes) of each image's XML file."""
+
+    def some(start: int) -> list[tuple[int, int]]:
+        return [_target(dataset, stem, classes) for stem in stems[start : start + _CHUNK]]
+
+    with ThreadPoolExecutor(8) as pool:  # on a slow disk the time goes into waiting for it
+        return list(itertools.chain(*pool.map(some, range(0, len(stems), _CHUNK))))
+
+
 def _target(dataset: Dataset, stem: str, classes: Sequence[str]) -> tuple[int, int]:
     """(target, bytes) of an image's XML file; (-1, 0) where there is none."""
     path = dataset.root / XML / f"{stem}.xml"
@@ -182,7 +194,7 @@ def _stems(dataset: Dataset, split: str) -> tuple[list[str], str, bool]:
 
 
 def _read(dataset: Dataset, name: str) -> list[str]:
-    """The stems of a list, whose lines may be paths or have more words."""
+    """The stems of a list, whose lines may be paths of images or have more words."""
     require_paths(dataset, dataset.root, name)
-    stems = [PurePath(line.split()[0]).stem for line in read_lines(dataset.root / name)]
-    return list(dict.fromkeys(stems))
+    files = [PurePath(line.split()[0]).name for line in read_lines(dataset.root / name)]
+    return list(dict.fromkeys(file.removesuffix(".jpg") for file in files))

@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
+import math
 from pathlib import Path
 from typing import NamedTuple
 from xml.etree import ElementTree
-
-import numpy as np
 
 from bench.errors import DataError
 
@@ -56,8 +55,9 @@ def _box(item: ElementTree.Element, width: float, height: float, number: int) ->
     inside = left >= -_ROUNDING_PX and right <= width + _ROUNDING_PX
     inside &= top >= -_ROUNDING_PX and bottom <= height + _ROUNDING_PX
     if not (inside and left < right and top < bottom):
+        box = " ".join(f"{corner:g}" for corner in corners)
         raise ValueError(
-            f"object {number}, {name}: box {corners} does not lie in {width:g} x {height:g} pixels"
+            f"object {number}, {name}: box {box} is none inside {width:g} x {height:g} pixels"
         )
     return Box(name, left, top, right, bottom)
 
@@ -67,6 +67,6 @@ def _number(item: ElementTree.Element, path: str) -> float:
     if text is None:
         raise ValueError(f"{item.tag} without {path}")
     value = float(text)
-    if not np.isfinite(value):
+    if not math.isfinite(value):
         raise ValueError(f"{path} is {text}")
     return value

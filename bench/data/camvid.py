@@ -9,7 +9,7 @@ import numpy as np
 from PIL import Image
 
 from bench.annotations import VOID, Annotations, LabelMap
-from bench.dataset import Dataset, Table
+from bench.dataset import Dataset, Table, layout_error
 from bench.errors import DataError
 from bench.images import decode
 from bench.label_maps import read_label_map
@@ -20,6 +20,8 @@ _CLASSES = (
     *("sky", "building", "pole", "road", "pavement", "tree", "sign symbol", "fence", "car"),
     *("pedestrian", "bicyclist"),
 )
+
+_OTHER = "LabeledApproved_full"
 
 
 def _semantic(dataset: Dataset, split: str, key: str) -> LabelMap:
@@ -57,6 +59,9 @@ class Camvid(Dataset):
 
     def scan(self, split: str) -> Table:
         """The frames of the split, which have no label of their own."""
+        if not (self.root / split).is_dir() and (self.root / _OTHER).is_dir():
+            why = f"{_OTHER}/ is of the release with 32 classes, expected SegNet's with 11"
+            raise layout_error(type(self), self.root, why)
         path = self.root / f"{split}.txt"
         lines = read_lines(path) if path.is_file() else []
         stems = [PurePosixPath(line.split()[0]).stem for line in lines]

@@ -39,7 +39,8 @@ class Voc2012(Dataset):
     @property
     def split_id(self) -> str:
         """Official, unless a modifier takes other images."""
-        parts = [f"{key}:{self.options[key]}" for key in MODIFIERS if key in self.options]
+        own = {"lists": "segmentation", "masks": "aug"}.items()
+        parts = [f"{key}:{value}" for key, value in own if self.options.get(key) == value]
         return "+".join(parts) or "official"
 
     def scan(self, split: str) -> Table:
