@@ -15,6 +15,7 @@ from torch import Tensor
 from torch.nn.functional import pad
 
 from bench.memory import as_tensor
+from tasks.ranks import packed, unpacked
 
 QUERY_CHUNK = 256
 KEY_CHUNK = 16_384
@@ -24,7 +25,6 @@ MARGIN = 32  # candidates kept beyond k
 # full, TF32, bfloat16.
 SLACK = {"highest": 1e-5, "high": 2e-3, "medium": 1e-2}
 RESCORE_ROWS = {"cpu": 4, "cuda": 64}  # queries at once: on a host the copies then stay in cache
-INDEX_BITS = 31
 
 
 def nearest(
@@ -48,7 +48,7 @@ def nearest(
         ranks, unsure = _search(block, table, k, key_chunk)  # (b, k), (b,)
         if unsure.any():
             ranks[unsure] = _search_exactly(block[unsure], table, k, max(1, key_chunk // 4))
-        cosine, index = _unpack(ranks)
+        cosine, index = unpacked(ranks)
         yield rows, cosine.cpu(), index.cpu()
 
 
@@ -81,7 +81,7 @@ def _search(block: Tensor, table: Tensor, k: int, key_chunk: int) -> tuple[Tenso
         unsure = torch.zeros_like(unsure)
     rows = RESCORE_ROWS.get(block.device.type, 4)
     pairs = zip(block.split(rows), where.split(rows), strict=True)
-    ranks = torch.cat([_ranks(_cosines(some, table, index), index) for some, index in pairs])
+    ranks = torch.cat([packed(_cosines(some, table, index), index) for some, index in pairs])
     return ranks.topk(k, dim=1).values, unsure
 
 
@@ -92,7 +92,7 @@ def _search_exactly(block: Tensor, table: Tensor, k: int, key_chunk: int) -> Ten
     for start in range(0, len(table), key_chunk):
         chunk = _unit(table[start : start + key_chunk].to(query.device), torch.float64)
         index = torch.arange(start, start + len(chunk), device=query.device)
-        ranks = torch.cat([best, _ranks(query @ chunk.T, index)], 1)  # (b, k + c)
+        ranks = torch.cat([best, packed(query @ chunk.T, index)], 1)  # (b, k + c)
         best = ranks.topk(min(k, ranks.shape[1]), dim=1).values
     return best
 
@@ -110,21 +110,3 @@ def _unit(x: Tensor, dtype: torch.dtype) -> Tensor:
     copy = x.to(dtype, copy=True)
     length = torch.linalg.vector_norm(copy, dim=1, keepdim=True)
     return copy.div_(length.clamp_min_(torch.finfo(torch.float32).tiny))
-
-
-def _ranks(cosine: Tensor, index: Tensor) -> Tensor:
-    """One int64 for (cosine as float32, falling index): the largest is the nearest neighbour.
-
-    No two keys of a row share a rank, so any top-k algorithm gives the same answer.
-    """
-    bits = (cosine.float() + 0.0).view(torch.int32).long()  # + 0.0 turns -0.0 into 0.0
-    ordered = bits ^ ((bits >> 63) & 0x7FFFFFFF)  # negative floats sort backwards as integers
-    return (ordered << INDEX_BITS) | ((1 << INDEX_BITS) - 1 - index)
-
-
-def _unpack(ranks: Tensor) -> tuple[Tensor, Tensor]:
-    """Inverse of `_ranks`: (cosine float32, index int64)."""
-    ordered = ranks >> INDEX_BITS
-    bits = ordered ^ ((ordered >> 63) & 0x7FFFFFFF)
-    index = (1 << INDEX_BITS) - 1 - (ranks & ((1 << INDEX_BITS) - 1))
-    return bits.int().view(torch.float32), index
