@@ -48,10 +48,9 @@ def davis_table(dataset: Dataset, split: str, year: int = 2017) -> Table:
     names = _sequences(dataset, "train" if split == "train" else "val", year)
     with ThreadPoolExecutor(8) as pool:  # the time goes into waiting for the disk
         videos = list(pool.map(lambda name: _frames(dataset, name, masks), names))
-    if split == "objects":
-        rows = [row for frames in videos for row in _objects(dataset, frames)]
-    else:
-        rows = [frame for frames in videos for frame in frames]
+        if split == "objects":
+            videos = list(pool.map(lambda frames: _objects(dataset, frames), videos))
+    rows = [row for video in videos for row in video]
     return Table(
         ids=tuple(row.id for row in rows),
         keys=tuple(row.key for row in rows),
@@ -144,22 +143,14 @@ def _frames(dataset: Dataset, name: str, masks: str) -> list[_Frame]:
     images, annotated = dataset.root / IMAGES / name, dataset.root / masks / name
     for folder in (images, annotated):
         if not folder.is_dir():
-            above = folder.parent
-            why = f"sequence {name} of the list has no folder {name}/"
-            raise layout_error(type(dataset), above, why)
+            why = f"sequence {name} of the list has no folder {folder.relative_to(dataset.root)}/"
+            raise layout_error(type(dataset), folder.parent, why)
     files, mask_bytes = by_stem(dataset, images), stem_sizes(annotated)
     stems = sorted(files)
-    require_stems(
-        dataset, annotated, f"frames of sequence {name} have no mask", stems, mask_bytes, ".png"
-    )
-    require_stems(
-        dataset,
-        images,
-        f"masks of sequence {name} have no frame",
-        sorted(mask_bytes),
-        files,
-        ".png",
-    )
+    what = f"frames of sequence {name} have no mask"
+    require_stems(dataset, annotated, what, stems, mask_bytes, ".png")
+    what = f"masks of sequence {name} have no frame"
+    require_stems(dataset, images, what, sorted(mask_bytes), files, ".png")
     if not stems:
         raise layout_error(type(dataset), images, f"sequence {name} has no frames")
     return [
