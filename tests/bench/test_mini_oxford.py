@@ -10,7 +10,7 @@ from PIL import Image
 from bench.data.mini.compose import Objects
 from bench.data.mini.shapes import shapes
 from bench.data.mini.surface import surface
-from bench.data.mini.views import VIEWS, _attached, seen, things
+from bench.data.mini.views import VIEWS, attached, seen, things
 from bench.dataset import open_split
 from bench.safe_pickle import load_plain_pickle
 
@@ -119,7 +119,7 @@ def test_the_piece_of_photograph_turns_and_grows_with_the_shape() -> None:
         objects = Objects(
             shown.material, shown.shape, zero, zero, growth * scale, np.full(n, angle)
         )
-        cut = _attached(shown, objects, 48, "val")
+        cut = attached(shown, objects, 48, "val")
         return surface(shown.material, "val", 48, growth * steps, growth * steps, cut)
 
     upright = face(0.0, 1.0)

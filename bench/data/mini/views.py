@@ -88,7 +88,7 @@ def seen(
     ) -> tuple[Objects, NDArray[np.bool_]]:
         longest_px = short * rng.uniform(*longest, n)
         objects = _objects(what, longest_px, view, size, part, rng, near)
-        cut = _attached(what, objects, short, part)
+        cut = attached(what, objects, short, part)
         tile = tile_for(objects, part)
         drawn = draw(objects, part, short, tile, ground, rng, cut, view.jitter)
         return objects, paste(canvas, every, drawn)
@@ -126,7 +126,7 @@ def _objects(
     return Objects(what.material, what.shape, centre[:, 0], centre[:, 1], scale, angle)
 
 
-def _attached(what: Things, objects: Objects, short_px: int, part: Part) -> Pieces:
+def attached(what: Things, objects: Objects, short_px: int, part: Part) -> Pieces:
     """The pieces of photograph, turned and scaled together with the shapes."""
     whole = 2 * shapes(part).half[what.shape].max(1)  # longest sides in map sides
     zoom = REFERENCE * short_px / (whole * objects.scale)
