@@ -43,6 +43,12 @@ def digests(folder: Path) -> dict[str, str]:
     }
 
 
+def is_picture(path: Path) -> bool:
+    """Whether a file of the benchmark is an image, and no mask of one."""
+    masks = {"SegmentationClass", "SegmentationObject", "Annotations", "annotations"}
+    return path.suffix.lower() in (".jpg", ".jpeg", ".png") and not masks & set(path.parts)
+
+
 def filled(polygon: list[int], height: int, width: int) -> np.ndarray:
     """Pixels whose centre lies inside, by matplotlib: nothing of ours."""
     y, x = np.mgrid[0:height, 0:width] + 0.5
@@ -69,8 +75,8 @@ def test_same_seed_gives_the_same_bytes_and_another_seed_other_pictures(tmp_path
     pictures = [
         digest
         for path, digest in a.items()
-        # Mixed variants of an image may draw the same background.
-        if path.lower().endswith(("jpg", "jpeg", "png")) and "/mixed_" not in path
+        # Mixed variants of an image may draw the same background; small masks may be the same.
+        if is_picture(Path(path)) and "/mixed_" not in path
     ]
     assert len(set(pictures)) == len(pictures)
     assert not set(pictures) & set(c.values())
@@ -150,6 +156,10 @@ def test_medium_doubles_the_pictures_sides(tmp_path: Path) -> None:
         ("mini_clevr/images/*/*.png", {(96, 64)}),
         ("mini_in9/bg_challenge/*/val/*/*.JPEG", {(64, 64)}),
         ("mini_oxford/jpg/*.jpg", {(128, 96), (96, 128), (128, 80)}),
+        ("mini_voc/JPEGImages/*.jpg", {(96, 80), (80, 96), (96, 76)}),
+        ("mini_voc/Segmentation*/*.png", {(96, 80), (80, 96), (96, 76)}),
+        ("mini_ade/*/*/ADE_*", {(96, 72), (72, 96), (80, 80)}),
+        ("mini_davis/*/480p/*/*", {(168, 96)}),
     ):
         found = set()
         for path in tmp_path.glob(pattern):
@@ -158,13 +168,15 @@ def test_medium_doubles_the_pictures_sides(tmp_path: Path) -> None:
         assert found == sizes
 
 
-@pytest.mark.parametrize("name", ["mini_clevr", "mini_in9", "mini_oxford"])
+@pytest.mark.parametrize(
+    "name", ["mini_clevr", "mini_in9", "mini_oxford", "mini_voc", "mini_ade", "mini_davis"]
+)
 def test_progress_is_reported_up_to_the_last_picture(tmp_path: Path, name: str) -> None:
     calls: list[tuple[int, int]] = []
     DATA_SETS[name](
         tmp_path, Plan("small", 0, FEW), lambda _, done, total: calls.append((done, total))
     )
-    many = len([*tmp_path.rglob("*.png"), *tmp_path.rglob("*.JPEG"), *tmp_path.rglob("*.jpg")])
+    many = sum(is_picture(path.relative_to(tmp_path)) for path in tmp_path.rglob("*.*"))
     assert calls == sorted(calls)
     assert calls[-1] == (many, many)
 

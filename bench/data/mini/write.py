@@ -3,8 +3,9 @@
     >>> write_mini(Path("mini"))                                        # doctest: +SKIP
 
 makes ``mini/mini_objects`` (ImageNet), ``mini/mini_scenes`` (COCO 2017), ``mini/mini_cifar``
-(CIFAR-10), ``mini/mini_clevr`` (CLEVR), ``mini/mini_in9`` (ImageNet-9) and ``mini/mini_oxford``
-(Revisited Oxford). It is a benchmark of this harness, not of the methods.
+(CIFAR-10), ``mini/mini_clevr`` (CLEVR), ``mini/mini_in9`` (ImageNet-9), ``mini/mini_oxford``
+(Revisited Oxford), ``mini/mini_voc`` (VOC2012), ``mini/mini_ade`` (ADE20K) and ``mini/mini_davis``
+(DAVIS-2017). It is a benchmark of this harness, not of the methods.
 """
 
 from __future__ import annotations
@@ -16,7 +17,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from bench.data.mini import cifar, clevr, in9, objects, oxford, scenes
+from bench.data.mini import ade, cifar, clevr, davis, in9, objects, oxford, scenes, voc
 from bench.data.mini.plan import IMAGES, Plan, Report, Size
 from bench.errors import DataError
 
@@ -32,6 +33,9 @@ DATA_SETS: dict[str, Writer] = {
     clevr.NAME: clevr.write,
     in9.NAME: in9.write,
     oxford.NAME: oxford.write,
+    voc.NAME: voc.write,
+    ade.NAME: ade.write,
+    davis.NAME: davis.write,
 }
 
 
