@@ -182,9 +182,10 @@ def _stems(dataset: Dataset, split: str) -> tuple[list[str], str, bool]:
     if lists == "main":
         listing = "ImageSets/Main/trainval.txt"
         if not (dataset.root / listing).is_file():
-            name = type(dataset).__module__.rpartition(".")[2]
-            advice = f"write {name}[lists=segmentation] for the images of {_LISTS}/"
-            raise layout_error(type(dataset), dataset.root, f"no file {listing}; {advice}")
+            why, name = f"no file {listing}", type(dataset).__module__.rpartition(".")[2]
+            if "lists" in dataset.modifiers:
+                why += f"; write {name}[lists=segmentation] for the images of {_LISTS}/"
+            raise layout_error(type(dataset), dataset.root, why)
         return sorted(_read(dataset, listing)), listing, False
     train, val = (_read(dataset, f"{_LISTS}/{part}.txt") for part in ("train", "val"))
     if twice := sorted(set(train) & set(val)):
