@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import textwrap
 from typing import Any
 
 import numpy as np
@@ -10,12 +11,21 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure as Page
 
 from bench.errors import SpecError
+from bench.page import GREY, plain
 
 Image = npt.NDArray[np.float64]  # (h, w, 3) in [0, 1]
 Mask = npt.NDArray[np.bool_]  # (h, w)
 
+MARGIN = 0.18  # inches
+HEAD, LINE = 0.52, 0.135  # of a title and the space below its paragraph, of a paragraph's line
+LETTERS = 15  # of 8 points in an inch, in the mean
 TALLEST = 300  # inches; the largest picture that matplotlib writes is 65,536 px high
 DIMMED = 0.3  # share of the photo where a mask leaves it out
+
+
+def lines(text: str, width: float) -> list[str]:
+    """The lines of a paragraph of 8 points on a page of this width in inches."""
+    return textwrap.wrap(plain(text, 1000), int((width - 2 * MARGIN) * LETTERS))
 
 
 class Sheet:
@@ -38,6 +48,14 @@ class Sheet:
         """Text whose upper left corner is there; `ha="center"` its upper middle."""
         style = {"va": "top", "fontsize": 7.5, **style}
         self.page.text(left / self.width, 1 - top / self.height, text, **style)
+
+    def head(self, title: str, text: str) -> None:
+        """A title over a paragraph in grey: `HEAD` and a `LINE` for each of its `lines` tall."""
+        self.write(plain(title), MARGIN, MARGIN, fontsize=12, fontweight="bold")
+        top = MARGIN + 0.25
+        for line in lines(text, self.width):
+            self.write(line, MARGIN, top, fontsize=8, color=GREY)
+            top += LINE
 
     def panel(self, left: float, top: float, width: float, height: float) -> Axes:
         """A frame for an image, without ticks."""
