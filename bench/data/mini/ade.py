@@ -13,9 +13,10 @@ from bench.data.mini.windows import windows
 
 NAME = "mini_ade"
 SPLITS: tuple[tuple[str, Part, float], ...] = (
-    ("training", "train", 0.1),
+    ("training", "train", 0.08),
     ("validation", "val", 1 / 30),
 )
+LEAST = 2  # images of each class
 SIZES = ((48, 36), (48, 36), (36, 48), (40, 40))  # width, height in 48ths of a scene's side
 REPORT = 100  # images between two reports
 
@@ -26,7 +27,7 @@ def write(folder: Path, plan: Plan, report: Report) -> None:
     A material's label is its place + 1. Backgrounds are of no kind that could be told: they are
     0, ADE20K's "other", which no metric counts.
     """
-    per_class = [plan.per_class(share) for _, _, share in SPLITS]
+    per_class = [max(LEAST, plan.per_class(share)) for _, _, share in SPLITS]
     total, done = sum(per_class) * len(MATERIALS), 0
     sizes = tuple((w * plan.scene_px // 48, h * plan.scene_px // 48) for w, h in SIZES)
     for (split, part, _), many in zip(SPLITS, per_class, strict=True):

@@ -15,12 +15,13 @@ from bench.data.mini.windows import Window, windows
 from bench.label_maps import index_png
 
 NAME = "mini_voc"
-# List, whether it has masks (else only ImageSets/Main has it), share of the object train images.
-LISTS: tuple[tuple[Part, bool, float], ...] = (
-    ("train", True, 0.1),
-    ("train", False, 0.01),
-    ("val", True, 0.1),
-    ("val", False, 0.01),
+# List, whether it has masks (else only ImageSets/Main has it), share of the object train images,
+# fewest images of each class.
+LISTS: tuple[tuple[Part, bool, float, int], ...] = (
+    ("train", True, 0.08, 2),
+    ("train", False, 0.01, 1),
+    ("val", True, 0.08, 2),
+    ("val", False, 0.01, 1),
 )
 SIZES = ((48, 40), (40, 48), (48, 38))  # width, height in 48ths of a scene's side
 LEAST = 0.008  # share of the scene; what shows less is difficult, and void in the masks
@@ -33,13 +34,13 @@ def write(folder: Path, plan: Plan, report: Report) -> None:
     """Write images, XML, both kinds of masks and the lists in ``ImageSets``."""
     for name in FOLDERS:
         (folder / name).mkdir()
-    per_class = [plan.per_class(share) for _, _, share in LISTS]
+    per_class = [max(least, plan.per_class(share)) for _, _, share, least in LISTS]
     total = sum(per_class) * len(MATERIALS)
     stems = iter(_stems(total, plan.rng("voc/names")))
     sizes = tuple((w * plan.scene_px // 48, h * plan.scene_px // 48) for w, h in SIZES)
     listed: dict[tuple[Part, bool], list[str]] = {}
     done = 0
-    for (part, segmented, _), many in zip(LISTS, per_class, strict=True):
+    for (part, segmented, _, _), many in zip(LISTS, per_class, strict=True):
         rng = plan.rng(f"voc/{part}/{'masks' if segmented else 'boxes'}")
         own = listed[part, segmented] = []
         for seen in windows(many, sizes, plan.scene_px, part, rng):
