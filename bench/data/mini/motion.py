@@ -7,14 +7,14 @@ where two ways cross, the later thing passes in front.
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
 
 from bench.data.mini.compose import Objects, draw, paste, tile_for, to_bytes, turned_half
 from bench.data.mini.grounds import backgrounds
-from bench.data.mini.materials import Floats, Ints, Part
+from bench.data.mini.materials import MATERIALS, Floats, Ints, Part
 from bench.data.mini.views import Things, attached, things
 
 MOST = 3
@@ -97,8 +97,10 @@ def videos(
     ground, mean = _ground(n, size, part, rng)
     boxes = np.full((n, MOST, times, 4), -1.0)
     movers = []
-    for rank in range(MOST):
-        shown = things(n, part, rng)
+    materials = rng.permutation(len(MATERIALS))
+    for rank in range(MOST):  # no two objects of a video are of one material
+        place = np.arange(n) + rank * len(MATERIALS) // MOST
+        shown = replace(things(n, part, rng), material=materials[place % len(MATERIALS)])
         movers.append(_moving(shown, np.flatnonzero(counts > rank), rank, boxes, size, part, rng))
     slack = np.array([ground.shape[2] - size[0], ground.shape[1] - size[1]])  # x, y
     room = round(DRIFT * short)
@@ -120,7 +122,8 @@ def _ground(
     side = max(size) + round(DRIFT * short)
     ground, mean = backgrounds(n, side, part, rng)
     for _ in range(STILL):
-        shown = things(n, part, rng)
+        other = rng.integers(0, len(MATERIALS), n)
+        shown = replace(things(n, part, rng), material=other)
         angle = rng.uniform(-0.5, 0.5, n)
         half = turned_half(shown.shape, angle, part)
         scale = short * rng.uniform(*STILL_LONGEST, n) / (2 * half.max(1))
