@@ -10,25 +10,22 @@ from typing import Any
 import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
-from bench.data.mini import clevr, in9, objects, oxford, scenes
+from bench.data.mini import ade, clevr, davis, in9, objects, oxford, scenes, voc
+from bench.data.mini.cells import CELL_PX, COLOURS, COLUMNS, Cell, enlarged, fitted
+from bench.data.mini.mask_cells import ade_cells, davis_cells, voc_cells
 from bench.errors import DataError
 from bench.imagenet9 import VARIANTS
 from bench.safe_pickle import load_plain_pickle
 
-CELL_PX = 96
 TEXT_PX = 14
 GAP_PX = 6
 TITLE_PX = 26
-COLUMNS = 12
 PER_CLASS = 4  # object images shown of each class: train, train, val, val
 SCENES = 24
 FLOORS = 12  # CLEVR scenes
 FOREGROUNDS = 4  # rows of ImageNet-9 variants
 INSTANCES = 4  # rows of queries with what is relevant to them
 RELEVANT = (("easy", 4), ("hard", 4), ("junk", 2))  # images shown of each
-COLOURS = ("#ff4040", "#40ff60", "#40a0ff", "#ffe040", "#ff60ff", "#60ffff")
-
-Cell = tuple[Image.Image, str] | None  # a picture and what is said under it; None stays empty
 
 
 def contact_sheet(folder: Path) -> Image.Image:
@@ -46,6 +43,9 @@ def contact_sheet(folder: Path) -> Image.Image:
             _in9_cells,
         ),
         oxford.NAME: ("a query, and what is easy, hard or junk to it", _oxford_cells),
+        voc.NAME: ("classes of pixels, then objects with boxes; void is light", voc_cells),
+        ade.NAME: ("classes of pixels; void is light", ade_cells),
+        davis.NAME: ("videos, with outlines of the numbered objects", davis_cells),
     }
     for name in sections:
         if not (folder / name).is_dir():
@@ -82,18 +82,6 @@ def _section(title: str, cells: list[Cell]) -> Image.Image:
     return section
 
 
-def _enlarged(path: Path) -> Image.Image:
-    with Image.open(path) as image:
-        return _fitted(image.convert("RGB"))
-
-
-def _fitted(image: Image.Image) -> Image.Image:
-    """The image at a cell's size, its longest side filling it."""
-    scale = CELL_PX / max(image.size)
-    size = (round(image.width * scale), round(image.height * scale))
-    return image.resize(size, Image.Resampling.NEAREST)
-
-
 def _object_cells(root: Path) -> list[Cell]:
     """The first images of each class, train before val."""
     lines = (root / "LOC_synset_mapping.txt").read_text().splitlines()
@@ -101,7 +89,7 @@ def _object_cells(root: Path) -> list[Cell]:
     for wnid, name in (line.split(" ", 1) for line in lines):
         for part in ("train", "val"):
             own = sorted((root / part / wnid).iterdir())[: PER_CLASS // 2]
-            cells += [(_enlarged(path), f"{name} {part}") for path in own]
+            cells += [(enlarged(path), f"{name} {part}") for path in own]
     return cells
 
 
@@ -115,7 +103,7 @@ def _scene_cells(root: Path) -> list[Cell]:
         for row in content["annotations"]:
             by_image[row["image_id"]].append(row)
         for image in content["images"][: SCENES // 2]:
-            picture = _enlarged(root / split / image["file_name"])
+            picture = enlarged(root / split / image["file_name"])
             rows = sorted(by_image[image["id"]], key=lambda row: -float(row["area"]))
             label = names[rows[0]["category_id"]]
             cells.append((picture.copy(), f"{label} {split[:-4]}"))
@@ -142,7 +130,7 @@ def _floor_cells(root: Path) -> list[Cell]:
             path = root / "images" / split / scene["image_filename"]
             with Image.open(path) as image:
                 scale = CELL_PX / image.width
-            picture = _enlarged(path)
+            picture = enlarged(path)
             cells.append((picture.copy(), f"{len(scene['objects'])} objects, {split}"))
             places = sorted(
                 (thing["pixel_coords"] for thing in scene["objects"]), key=lambda c: c[2]
@@ -162,11 +150,11 @@ def _in9_cells(root: Path) -> list[Cell]:
     for name in names[:: len(names) // FOREGROUNDS][:FOREGROUNDS]:
         stem = sorted((challenge / "original" / "val" / name).iterdir())[0].stem
         row: list[Cell] = [
-            (_enlarged(challenge / variant / "val" / name / f"{stem}.JPEG"), variant)
+            (enlarged(challenge / variant / "val" / name / f"{stem}.JPEG"), variant)
             for variant in VARIANTS
         ]
         mask = np.load(challenge / "fg_mask" / "val" / name / f"{stem}.npy")
-        row.append((_fitted(Image.fromarray(mask).convert("RGB")), name))
+        row.append((fitted(Image.fromarray(mask).convert("RGB")), name))
         cells += row + [None] * (COLUMNS - len(row))
     return cells
 
@@ -180,14 +168,14 @@ def _oxford_cells(root: Path) -> list[Cell]:
     ]:
         path = root / "jpg" / f"{name}.jpg"
         with Image.open(path) as image:
-            region = _fitted(image.convert("RGB").crop(own["bbx"]))
+            region = fitted(image.convert("RGB").crop(own["bbx"]))
             scale = CELL_PX / max(image.size)
-        query = _enlarged(path)
+        query = enlarged(path)
         x0, y0, x1, y1 = (scale * v for v in own["bbx"])
         ImageDraw.Draw(query).rectangle((x0, y0, x1 - 1, y1 - 1), outline="#ffe040")
         cells += [(query, "query"), (region, "its bbx")]
         for level, most in RELEVANT:
             found = own[level][:most]
-            cells += [(_enlarged(root / "jpg" / f"{truth['imlist'][i]}.jpg"), level) for i in found]
+            cells += [(enlarged(root / "jpg" / f"{truth['imlist'][i]}.jpg"), level) for i in found]
             cells += [None] * (most - len(found))
     return cells
