@@ -137,6 +137,10 @@ def test_boxes_of_masks_touch_every_object() -> None:
 
 
 def test_manifest_notices_changed_boxes(voc: Path, tmp_path: Path) -> None:
-    before = open_split("voc2012", "trainval", tmp_path).manifest
-    (voc / "Annotations/2008_000003.xml").write_text(voc_xml(("dog", (1, 1, 8, 6))))
-    assert open_split("voc2012", "trainval", tmp_path).manifest != before
+    before = open_split("voc2012", "trainval", tmp_path)
+    path = voc / "Annotations/2007_000032.xml"
+    path.write_text(path.read_text().replace("<xmax>5<", "<xmax>5.5<"))
+    after = open_split("voc2012", "trainval", tmp_path)
+    assert after.targets.tolist() == before.targets.tolist()
+    assert (after.sizes - before.sizes).tolist() == [2, 0, 0, 0, 0]
+    assert after.manifest != before.manifest
