@@ -14,12 +14,14 @@ from bench.errors import DataError, SpecError
 from bench.records import Metric, Outcome
 from bench.stats import accuracy_metric, bootstrap_metric
 from bench.task import Task, TaskData, with_warnings
+from bench.voc import XML, voc_boxes
 
 if TYPE_CHECKING:
     from PIL import Image
 
     from bench.checkpoint import LoadedModel
     from bench.maps import MapBatch
+    from bench.split import Split
 
 SIDES = ("left", "top", "right", "bottom")
 BATCH = 32  # images of one size: more would wait decoded, and 32 fill a device
@@ -95,8 +97,7 @@ class CorLoc(Task):
         value = np.where(np.isnan(best), np.nan, best >= self.iou)
         ids = np.asarray(split.ids, dtype=np.str_)[rows]
         outcome = Outcome({"id": ids, "value": value, **columns}, {})
-        empty = int(np.isnan(best).sum())
-        return with_warnings(outcome, [f"{empty} images without a box do not count"] * (empty > 0))
+        return with_warnings(outcome, _warnings(split, int(np.isnan(best).sum())))
 
     def score(self, outcome: Outcome) -> dict[str, Metric]:
         """`corloc` and `mean_best_iou`."""
@@ -134,3 +135,12 @@ class CorLoc(Task):
                 "reads: take a ViT"
             )
         return placed(model, self.positions)
+
+
+def _warnings(split: Split, empty: int) -> Iterator[str]:
+    if annotations_of(split, "boxes").boxes is voc_boxes:
+        root = split.datasets[0].root
+        if not (root / XML).is_dir():
+            yield f"no folder {XML}: the true boxes are those of the objects' masks"
+    if empty:
+        yield f"{empty} images without a box do not count"
