@@ -21,6 +21,7 @@ from bench.data.mini.cifar import CLASSES, pickled
 from bench.data.mini.compose import single
 from bench.data.mini.layout import scenes
 from bench.data.mini.materials import MATERIALS, Box, photograph, textures
+from bench.data.mini.motion import videos
 from bench.data.mini.plan import Plan
 from bench.data.mini.polygons import polygons
 from bench.data.mini.shapes import shapes
@@ -28,6 +29,7 @@ from bench.data.mini.sheet import contact_sheet
 from bench.data.mini.surface import pieces, recoloured, surface
 from bench.data.mini.tabletop import placed, rendered
 from bench.data.mini.views import VIEWS, seen, things
+from bench.data.mini.windows import windows
 from bench.data.mini.write import DATA_SETS, write_mini
 from bench.errors import DataError
 from bench.safe_pickle import load_plain_pickle
@@ -209,11 +211,14 @@ def test_boxes_of_one_photograph_never_overlap_and_lie_inside_it() -> None:
 
 
 def every_kind_of_picture(part: materials.Part) -> list[np.ndarray]:
-    """Objects, and what is drawn in other ways: floors in both parts, the others of val only."""
+    """Objects, floors, videos and windows of both parts, and what there is of val only."""
     rng = np.random.default_rng(0)
     classes = np.arange(len(MATERIALS)).repeat(4)
     floors = placed(np.full(12, 10), np.full(12, 8.0), part, 32, rng)
     pictures = [single(classes, part, 32, rng), rendered(floors, part, 32, rng)]
+    moving = videos(np.full(9, 3), 2, (84, 48), part, rng)
+    pictures += [pixels for pixels, _ in moving.frames()]
+    pictures += [view.pixels for view in windows(1, ((48, 40), (40, 48)), 48, part, rng)]
     if part == "val":
         supers = np.arange(9).repeat(8)
         challenge = in9._pictures(in9._materials()[supers, 0], supers, Plan("small", 0, 300), 0)
