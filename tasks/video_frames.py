@@ -103,7 +103,7 @@ def seed_labels(labels: LabelMap, grid: tuple[int, int]) -> LabelMap:
 def nearest(labels: LabelMap, size: tuple[int, int]) -> LabelMap:
     """(height, width) of `size`: the pixel under each centre, floor((i + 1/2) old / new)."""
     picture = Image.fromarray(labels).resize((size[1], size[0]), Image.Resampling.NEAREST)
-    return np.asarray(picture)
+    return np.array(picture)  # a picture's own memory cannot be written
 
 
 def read_out(soft: Tensor, patch: int, size: tuple[int, int]) -> LabelMap:
@@ -116,8 +116,9 @@ def read_out(soft: Tensor, patch: int, size: tuple[int, int]) -> LabelMap:
     official division by zero does; one of zeros nowhere.
     """
     channels = soft.permute(2, 0, 1)[None]  # (1, c, h, w)
-    options = {"mode": "bilinear", "align_corners": False, "recompute_scale_factor": False}
-    large = F.interpolate(channels, scale_factor=float(patch), **options)[0]
+    large = F.interpolate(
+        channels, None, float(patch), "bilinear", align_corners=False, recompute_scale_factor=False
+    )[0]
     low, high = large.amin((1, 2), keepdim=True), large.amax((1, 2), keepdim=True)  # (c, 1, 1)
     stretched = (large - low) / (high - low)
     flat = torch.where(high > 0, torch.inf, 0.0).to(large.dtype)

@@ -16,26 +16,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from bench.errors import SpecError
-
-
-@dataclass(frozen=True, kw_only=True)
-class Propagation:
-    """The rule: the first frame and up to `context` frames before the one that is asked for.
-
-    `radius` 0 makes all patches candidates.
-    """
-
-    context: int = 7
-    radius: int = 12
-    topk: int = 5
-    temperature: float = 0.1
-
-    def __post_init__(self) -> None:
-        if self.context < 0 or self.radius < 0 or self.topk < 1 or not self.temperature > 0:
-            raise SpecError(
-                f"{self}: expected context and radius from 0, topk from 1, temperature above 0"
-            )
+from tasks.video_protocols import Propagation
 
 
 @dataclass(frozen=True, eq=False)
