@@ -80,6 +80,7 @@ class Follower:
                 masks.append(read_out(propagator.step(features), patch, native))
         if read == len(video.rows):
             return Followed(masks, warnings)
+        self._compare_sizes(video, native)
         progress.advance(len(video.rows) - read)
         missing = f"{len(video.rows) - read} of its {len(video.rows)} frames are unreadable"
         return Followed([], [f"{video.name} is left out: {missing}"])

@@ -20,6 +20,7 @@ from tasks.video_frames import (
 )
 from tasks.video_propagation import Propagator
 from tasks.video_protocols import Propagation
+from tests.tasks.video_fakes import bilinear
 
 
 def video(h: int, w: int, d: int, frames: int, seed: int = 0) -> list[Tensor]:
@@ -185,23 +186,6 @@ def test_small_frames_keep_their_size_under_a_small_multiple() -> None:
     assert frame_size((48, 64), 48, 4, 4) == (48, 64)
     assert frame_size((48, 64), 48, 64, 4) == (48, 64)
     assert frame_size((48, 60), 48, 64, 4) == (48, 0)
-
-
-def bilinear(pixels: np.ndarray, size: tuple[int, int]) -> np.ndarray:
-    """Four neighbours of each pixel in float64."""
-    height, width = pixels.shape[:2]
-    found = np.zeros((*size, pixels.shape[2]))
-    for i in range(size[0]):
-        y = min(max((i + 0.5) * height / size[0] - 0.5, 0), height - 1)
-        top, bottom = math.floor(y), min(math.floor(y) + 1, height - 1)
-        for j in range(size[1]):
-            x = min(max((j + 0.5) * width / size[1] - 0.5, 0), width - 1)
-            left, right = math.floor(x), min(math.floor(x) + 1, width - 1)
-            down, across = y - top, x - left
-            upper = pixels[top, left] * (1 - across) + pixels[top, right] * across
-            lower = pixels[bottom, left] * (1 - across) + pixels[bottom, right] * across
-            found[i, j] = upper * (1 - down) + lower * down
-    return found
 
 
 @pytest.mark.parametrize("size", [(48, 83), (30, 20), (100, 171), (48, 85), (1, 1)])
