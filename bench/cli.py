@@ -266,6 +266,9 @@ def cell(
     confusion: Annotated[
         Path | None, typer.Option(help="PNG to write: which classes are taken for which, and CSV.")
     ] = None,
+    masks: Annotated[
+        Path | None, typer.Option(help="Folder to write: predicted masks, <video>/<frame>.png.")
+    ] = None,
     identity: Annotated[
         str, typer.Option(help="Start of the identity, where several cells fit.")
     ] = "",
@@ -275,7 +278,8 @@ def cell(
     from bench.store import Store
 
     explain = registry.attribute("leaderboards.cell:explain")
-    text, values = explain(Store(results), model, task, identity, predictions, confusion)
+    files = (predictions, confusion, masks)
+    text, values = explain(Store(results), model, task, identity, *files)
     emit(values) if as_json else typer.echo(text)
 
 

@@ -1,6 +1,7 @@
-"""One stored cell: found by model and task, told in full, its predictions and confusions drawn."""
+"""One stored cell: found by model and task, told in full, its predictions and masks written."""
 
-from collections.abc import Callable, Sequence
+import contextlib
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -32,6 +33,7 @@ def explain(
     identity: str = "",
     predictions: Path | None = None,
     confusion: Path | None = None,
+    masks: Path | None = None,
 ) -> tuple[str, dict[str, Any]]:
     """What there is to say of one cell, as text and as JSON values.
 
@@ -43,6 +45,7 @@ def explain(
         identity: start of the digest, where several cells fit.
         predictions: CSV to write, one row a sample.
         confusion: PNG to write, with a CSV of the counts beside it.
+        masks: folder to write, with the masks that the cell predicted.
 
     Raises:
         StoreError: no cell fits, or several; a file is there already, or cannot be written.
@@ -52,10 +55,26 @@ def explain(
 
     found = find(store, model, task, identity)
     files = _files(found, predictions, confusion)
-    publish(files, "another path")
-    written = [str(path) for path in files]
+    with _masks(found, masks, files):
+        publish(files, "another path")
+    written = [str(path) for path in (*files, *([masks] if masks is not None else []))]
     text = "\n".join([as_text(found), *(f"wrote {path}" for path in written)])
     return text, {**as_json(found), "files": written}
+
+
+def _masks(
+    found: StoredCell, folder: Path | None, files: Collection[Path]
+) -> contextlib.AbstractContextManager[None]:
+    """Writes the masks when the block that it guards ends well; before it all is checked."""
+    if folder is None:
+        return contextlib.nullcontext()
+    from leaderboards import masks
+
+    masks.refuse_taken(folder)
+    own = folder.absolute()
+    if clash := [p for p in files if own in (p.absolute(), *p.absolute().parents)]:
+        raise SpecError(f"{clash[0]} is in --masks {folder}, which must be a folder of its own")
+    return masks.staged(folder, masks.masks(found.outcome, found.result.task_spec))
 
 
 def _files(
