@@ -168,6 +168,25 @@ def test_a_thing_keeps_its_look(three: Videos) -> None:
         assert within < 0.15 * between
 
 
+def test_the_photograph_turns_and_grows_with_the_thing(three: Videos) -> None:
+    """Points on a thing keep their grey level only where they move with its turn and size."""
+    moved, only_shifted = [], []
+    for rank, movers in enumerate(three.movers):
+        pixels, labels = drawn(alone(three, rank))
+        for row, video in enumerate(movers.video):
+            middle = np.array([movers.y[row], movers.x[row]])  # (2, t)
+            inner = ndimage.binary_erosion(labels[video, 0] == 1, iterations=2)
+            away = np.argwhere(inner).T + 0.5 - middle[:, :1]  # (2, points) from the middle
+            angle = movers.angle[row, -1] - movers.angle[row, 0]
+            growth = movers.scale[row, -1] / movers.scale[row, 0]
+            turn = np.array([[np.cos(angle), np.sin(angle)], [-np.sin(angle), np.cos(angle)]])
+            for errors, there in ((moved, growth * turn @ away), (only_shifted, away)):
+                grey = pixels[video, -1].mean(-1)
+                found = ndimage.map_coordinates(grey, there + middle[:, -1:] - 0.5, order=1)
+                errors += list(np.abs(found - pixels[video, 0].mean(-1)[inner]))
+    assert np.mean(moved) < 0.6 * np.mean(only_shifted)
+
+
 def test_no_two_things_of_a_video_are_of_one_material(three: Videos) -> None:
     material = np.full((12, 3), -1)
     for rank, movers in enumerate(three.movers):
@@ -203,9 +222,9 @@ def test_masks_lie_where_the_things_are(three: Videos) -> None:
     assert steps[0] > 1.5 * max(steps[-3], steps[3])
 
 
-@pytest.mark.parametrize("count", [1, 3])
-def test_a_single_video_can_be_drawn(count: int) -> None:
-    found = videos(np.array([count]), 5, SIZE, "train", np.random.default_rng(1))
+@pytest.mark.parametrize("counts", [[1], [3], [1, 3, 2, 3, 1]])
+def test_each_video_has_as_many_objects_as_asked_for(counts: list[int]) -> None:
+    found = videos(np.array(counts), 5, SIZE, "train", np.random.default_rng(1))
     pixels, labels = drawn(found)
-    assert pixels.shape == (1, 5, 48, 84, 3)
-    assert labels.max() == count
+    assert pixels.shape == (len(counts), 5, 48, 84, 3)
+    assert [len(np.unique(own)) - 1 for own in labels] == counts

@@ -119,6 +119,7 @@ def test_masks_agree_with_boxes_names_and_flags(mini: Path, root: Path, part: st
         assert set(np.unique(objects)) - {0, VOID} == set(range(1, len(clear) + 1))
         for number, (name, _, _, (xmin, ymin, xmax, ymax)) in enumerate(clear, start=1):
             mask = objects == number
+            assert mask.sum() >= 0.008 * 48**2  # what shows less is difficult
             assert set(classes[mask]) == {MATERIAL_NAMES.index(name) + 1}
             y, x = np.nonzero(mask)
             own = np.array([x.min() + 1, y.min() + 1, x.max() + 1, y.max() + 1])
