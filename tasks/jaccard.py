@@ -18,7 +18,8 @@ def kept_cells(maps: Floats, mass: float) -> Bools:
     map's sum; of equal ones the first in reading order goes first. A map of zeros keeps nothing.
     Shares are summed in float64 (DINO's visualize_attention.py sums in float32).
     """
-    flat = maps.reshape(len(maps), -1).astype(np.float64)  # (n, h*w)
+    n, h, w = maps.shape
+    flat = maps.reshape(n, h * w).astype(np.float64)
     order = flat.argsort(axis=1, kind="stable")
     rising = np.take_along_axis(flat, order, axis=1)
     total = rising.sum(axis=1, keepdims=True)
@@ -49,7 +50,7 @@ def best_ious(
     regions = [v for v in np.flatnonzero(sizes).tolist() if v not in (VOID, background)]
     if not len(masks) or not regions:
         return np.zeros(len(regions))
-    cells = masks.reshape(len(masks), -1).astype(np.float64)  # (n, h*w)
+    cells = masks.reshape(len(masks), h * w).astype(np.float64)  # (n, h*w)
     both = cells @ counts[:, regions]  # (n, h*w) @ (h*w, r) -> (n, r)
     weights = counts.sum(axis=1) - (0 if void_counts else counts[:, VOID])  # (h*w,)
     either = (cells @ weights)[:, None] + sizes[regions] - both

@@ -85,7 +85,8 @@ def test_a_mask_drops_the_smallest_cells_that_hold_no_more_than_the_rest(mass: f
     rng = np.random.default_rng(0)
     maps = rng.gamma(0.3, size=(20, 5, 7))
     for found, map_ in zip(kept_cells(maps, mass), maps, strict=True):
-        total, dropped = math.fsum(map_.ravel()), set()
+        total = math.fsum(map_.ravel())
+        dropped: set[int] = set()
         for cell in sorted(range(35), key=lambda c: map_.ravel()[c]):
             if math.fsum(map_.ravel()[[*dropped, cell]]) / total > 1 - mass:
                 break
@@ -102,6 +103,7 @@ def test_of_equal_cells_the_first_is_dropped_first() -> None:
 def test_all_mass_keeps_whatever_is_above_zero_and_a_map_of_zeros_nothing() -> None:
     maps = np.array([[[0.0, 1e-9], [3.0, 0.0]], [[0.0, 0.0], [0.0, 0.0]]])
     assert kept_cells(maps, 1.0).tolist() == (maps > 0).tolist()
+    assert kept_cells(maps[:0], 1.0).shape == (0, 2, 2)
 
 
 def by_pixel(
