@@ -96,7 +96,7 @@ def test_maps_that_know_the_objects_reach_the_ceiling_of_the_patches(
         expected.append(ceiling(labels, regions, void == "ignore"))
     np.testing.assert_allclose(outcome.columns["value"], expected, atol=1e-12)
     assert outcome.columns["id"].tolist() == list(written)
-    assert 0.4 < np.mean(expected) < 0.95
+    assert 0.3 < np.mean(expected) < 0.95
     metrics = task.score(outcome)
     assert metrics["jaccard"].value == pytest.approx(np.mean(expected))
     assert metrics["masks"].value == OBJECTS
