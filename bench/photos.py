@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import difflib
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -62,22 +62,30 @@ class Photos:
         return [photo.name for photo in photos], found
 
     def read(self, transform: Transform) -> tuple[list[Photo], Tensor]:
-        """The readable images and their uint8 pixels (n, 3, s, s).
+        """The readable images and their uint8 pixels (n, 3, s, s)."""
+        import torch
+
+        photos, found = [], []
+        for photo, image in self.images():
+            photos.append(photo)
+            found.append(transform(image))
+        return photos, torch.stack(found)
+
+    def images(self) -> Iterator[tuple[Photo, Image.Image]]:
+        """The readable images one by one, decoded.
 
         DataError: more than `skip_bad` are unreadable, or all.
         """
-        import torch
-
-        photos, found, bad = [], [], 0
+        bad = 0
         for photo in self.items:
             try:
-                found.append(transform(photo.open()))
-                photos.append(photo)
+                image = photo.open()
             except DataError:
                 bad += 1
                 if bad > self.skip_bad or bad == len(self.items):
                     raise
-        return photos, torch.stack(found)
+            else:
+                yield photo, image
 
     def train(self, text: str = "") -> Split | None:
         """The training images of the data set `text`; by default of the first among the images.

@@ -18,7 +18,7 @@ Mask = npt.NDArray[np.bool_]  # (h, w)
 
 MARGIN = 0.18  # inches
 HEAD, LINE = 0.52, 0.135  # of a title and the space below its paragraph, of a paragraph's line
-LETTERS = 15  # of 8 points in an inch, in the mean
+LETTERS, TITLE_LETTERS = 17, 8  # in an inch: of a paragraph in the mean, of a title at most
 TALLEST = 300  # inches; the largest picture that matplotlib writes is 65,536 px high
 DIMMED = 0.3  # share of the photo where a mask leaves it out
 
@@ -51,7 +51,8 @@ class Sheet:
 
     def head(self, title: str, text: str) -> None:
         """A title over a paragraph in grey: `HEAD` and a `LINE` for each of its `lines` tall."""
-        self.write(plain(title), MARGIN, MARGIN, fontsize=12, fontweight="bold")
+        title = plain(title, int((self.width - 2 * MARGIN) * TITLE_LETTERS))
+        self.write(title, MARGIN, MARGIN, fontsize=12, fontweight="bold")
         top = MARGIN + 0.25
         for line in lines(text, self.width):
             self.write(line, MARGIN, top, fontsize=8, color=GREY)
