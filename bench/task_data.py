@@ -33,6 +33,7 @@ class TaskData:
     random in a task (held-out slices, initial heads, order of batches). `workspace`, where there is
     one, is a folder of the running cell for what lets a killed training continue; it goes once the
     result is stored. `runner` makes or finds other cells (the engine's; without it they are run).
+    `splits` are those that are open, by name.
     """
 
     parts: tuple[DatasetPart, ...]
@@ -46,17 +47,17 @@ class TaskData:
     skip_bad: int = 0
     workspace: Path | None = None
     runner: Runner | None = field(default=None, repr=False)
+    splits: dict[str, Split] = field(default_factory=dict, repr=False)
     skipped: dict[str, None] = field(default_factory=dict, init=False)
     _spaces: dict[str, TaskData] = field(default_factory=dict, init=False, repr=False)
-    _splits: dict[str, Split] = field(default_factory=dict, init=False, repr=False)
 
     def open(self, split: str) -> Split:
         """The split of this dataset under its usual name, opened once."""
-        if split not in self._splits:
+        if split not in self.splits:
             from bench.dataset import open_split
 
-            self._splits[split] = open_split(self.parts, split, self.data_root)
-        return self._splits[split]
+            self.splits[split] = open_split(self.parts, split, self.data_root)
+        return self.splits[split]
 
     def leave_out(self, bad: Mapping[int, str]) -> None:
         """Notes unreadable images (row -> reason); DataError when they are over `skip_bad`."""
@@ -189,7 +190,7 @@ class TaskData:
         spaces.setdefault("+".join(map(str, self.parts)), self)
         key = "+".join(map(str, parts))
         if key not in spaces:
-            spaces[key] = replace(self, parts=parts, workspace=None)
+            spaces[key] = replace(self, parts=parts, workspace=None, splits={})
             spaces[key]._spaces = spaces
         return spaces[key]
 

@@ -163,7 +163,7 @@ def test_splits_without_labels_are_refused(
 def test_splits_with_different_classes_are_refused(folder: Path, tmp_path: Path) -> None:
     data = data_in(folder, tmp_path)
     val = data.open("val")
-    data._splits["val"] = dataclasses.replace(val, classes=(*val.classes[:-1], "c9"))
+    data.splits["val"] = dataclasses.replace(val, classes=(*val.classes[:-1], "c9"))
     with pytest.raises(DataError, match="in one only: c3, c9"):
         data.pair()
 
