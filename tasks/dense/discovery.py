@@ -62,9 +62,10 @@ class Discovery(Task):
 
     What surprises: the public scripts mean to leave out void pixels and do not; all published
     numbers count them as background, and so does the default here. The size of DINO's own
-    evaluation is unpublished: 480 px is that of its visualisation. An image in which no prototype
-    is active has no masks, and 0. Where the patch does not divide the side, the rest at the right
-    and the bottom is cut off from image and annotation alike.
+    evaluation is unpublished: 480 px is that of its visualisation. Prototypes have the temperature
+    that the checkpoint states, 0.07 for SlotMIM. An image in which no prototype is active has no
+    masks, and 0. Where the patch does not divide the side, the rest at the right and the bottom is
+    cut off from image and annotation alike.
 
     Attributes:
         protocol: gives the value of each option that is `none`.
@@ -72,8 +73,8 @@ class Discovery(Task):
         mass: share of a map's sum that its mask keeps; 0.6, 0.9 and 0.99.
         objects: what a region is: all pixels of one class (`semantic`), or of one object.
         void: whether void pixels are `background`, as in the papers, or left out (`ignore`).
-        positions: how position embeddings meet another grid: as in `dino`, by `size`, or as the
-            `model` says.
+        positions: how position embeddings meet another grid: as in `dino` (SlotMIM too; the network
+            of `jacc_ipvit` leaves out its shift), by `size`, or as the `model` says.
     """
 
     version: ClassVar[int] = 1

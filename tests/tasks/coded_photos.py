@@ -95,5 +95,5 @@ def run(spec: str, root: Path, model: LoadedModel, **settings: Any) -> tuple[Tas
     (request,) = requests([spec])
     options: dict[str, Any] = {"workers": 0, "device": "cpu"} | settings
     given = Settings(data=root, **options)
-    data = task_data(request, 0, given, FeatureCache(root / "cache"))
+    data = task_data(request, 0, given, FeatureCache(Path("unused")))
     return request.task, request.task.run(model, data)

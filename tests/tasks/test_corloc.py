@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
+from PIL import Image
 from torch import Tensor
 
 from bench.checkpoint import load_model
@@ -18,6 +20,9 @@ from bench.transforms import InputSpec
 from tasks.dense.corloc import CorLoc
 from tests.tasks.coded_photos import Reader, photo, reader, run, write_coded
 
+REAL = Path(
+    os.environ.get("SSLBENCH_REAL_DATA", Path(__file__).resolve().parents[2] / "../shared/data")
+)
 SPEC = "corloc@voc2012"
 Corners = tuple[int, int, int, int]
 
@@ -185,6 +190,23 @@ def test_boxes_of_masks_are_marked(tmp_path: Path) -> None:
     assert warnings_of(outcome) == [
         "no folder Annotations: the true boxes are those of the objects' masks"
     ]
+
+
+def test_real_photographs_are_read_at_their_size() -> None:
+    root = REAL / "derived/VOC_from_COCO"
+    if not root.is_dir():
+        pytest.skip(f"no {root}: set SSLBENCH_REAL_DATA")
+    model = load_model("random:vit_mini_patch16_224")
+    task, outcome = run("corloc@voc2012[lists=segmentation]", root, model)
+    assert len(outcome.columns["id"]) == 30
+    assert (outcome.columns["boxes"] > 0).all()
+    for stem, box in zip(outcome.columns["id"], boxes_in(outcome), strict=True):
+        with Image.open(root / f"VOCdevkit/VOC2012/JPEGImages/{stem}.jpg") as image:
+            width, height = image.size
+        assert 0 <= box[0] < box[2] <= width
+        assert 0 <= box[1] < box[3] <= height
+    assert 0 <= task.score(outcome)["corloc"].value < 1
+    assert len(warnings_of(outcome)) == 1  # boxes of masks
 
 
 # ---------------------------------------------------------------------- errors

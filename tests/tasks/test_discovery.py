@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 from typing import Any
 
@@ -31,6 +32,9 @@ from tests.tasks.coded_photos import (
     write_coded,
 )
 
+REAL = Path(
+    os.environ.get("SSLBENCH_REAL_DATA", Path(__file__).resolve().parents[2] / "../shared/data")
+)
 SPEC = "discovery@voc2012?mass=1&size_px=64"
 
 
@@ -265,6 +269,29 @@ def test_real_models_give_masks_of_heads_and_of_prototypes(tmp_path: Path) -> No
     heads = Discovery(size_px=48).look(model, image, "cpu")
     other = Discovery(size_px=48, positions="size").look(model, image, "cpu")
     assert not np.array_equal(heads, other)
+
+
+def test_real_photographs_score_what_their_masks_do_pixel_by_pixel() -> None:
+    root = REAL / "derived/VOC_from_COCO"
+    if not root.is_dir():
+        pytest.skip(f"no {root}: set SSLBENCH_REAL_DATA")
+    model = load_model("random:vit_mini_patch16_224")
+    task, outcome = run("discovery@voc2012?size_px=224", root, model)
+    assert isinstance(task, Discovery)
+    expected = []
+    for stem in outcome.columns["id"]:
+        folder = root / "VOCdevkit/VOC2012"
+        with Image.open(folder / f"JPEGImages/{stem}.jpg") as image:
+            masks = task.look(model, image, "cpu")
+        with Image.open(folder / f"SegmentationClass/{stem}.png") as stored:
+            label = np.asarray(stored.resize((224, 224), Image.Resampling.NEAREST))
+        best = []
+        for region in set(label.ravel().tolist()) - {0, 255}:
+            true = label == region
+            best.append(max((true & mask).sum() / (true | mask).sum() for mask in masks))
+        expected.append(np.mean(best))
+    assert len(expected) == 10
+    np.testing.assert_allclose(outcome.columns["value"], expected, atol=1e-12)
 
 
 # ---------------------------------------------------------------------- errors
