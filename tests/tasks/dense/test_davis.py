@@ -38,7 +38,6 @@ from tests.tasks.video_fakes import (
 )
 
 TASK = Davis(size_px=64)  # frames of 64 x 128 stay as they are
-FOLDERS = ("JPEGImages", "Annotations")
 
 
 def two_videos() -> dict[str, list[np.ndarray]]:
@@ -346,12 +345,14 @@ def test_frames_of_another_size_are_named(root: Path) -> None:
 
 
 def test_annotations_of_another_size_are_named(root: Path) -> None:
-    for kind in FOLDERS:
-        file = root / f"mini_davis/{kind}/480p/ant/00002.png"
-        with Image.open(file) as picture:
-            small = picture.resize((64, 32), 0)
-        small.save(file)
-    with pytest.raises(DataError, match=r"ant/00002 .*(64 x 32|32 x 64)"):
+    data = data_of(root)
+    videos = videos_of(data)[1:]
+    masks = [[index_png(np.zeros((32, 64), np.uint8))] * 5]
+    with pytest.raises(DataError, match=r"frame ant/00001 has 128 x 64 .*sequence 64 x 32"):
+        list(Scoring(data.open("val"), videos, masks).run(0))
+    file = root / "mini_davis/Annotations/480p/ant/00002.png"
+    file.write_bytes(index_png(np.zeros((32, 64), np.uint8)))
+    with pytest.raises(DataError, match=r"ant/00002.png has 64 x 32 pixels, its image"):
         TASK.run(oracle(), data_of(root))
 
 
