@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
+import torch
 from PIL import Image
 from torch.utils.data import DataLoader, Dataset
 
@@ -63,6 +64,7 @@ class Scoring(Dataset[Scores | DataError]):
             batch_size=None,
             num_workers=min(workers, len(self)),
             collate_fn=_as_is,
+            generator=torch.Generator(),  # else the loader draws from the global one
         )
         with warnings.catch_warnings():
             # Python 3.12 warns of any fork beside threads; these workers compute and do no more.
