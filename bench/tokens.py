@@ -41,11 +41,17 @@ class Prototypes(nn.Module):
 
     @classmethod
     def from_tensors(
-        cls, state: Mapping[str, Tensor], projector: str, prototypes: str, temperature: float = 0.07
+        cls,
+        state: Mapping[str, Tensor],
+        projector: str,
+        prototypes: str,
+        temperature: float = 0.07,
+        count: int | None = None,
     ) -> "Prototypes":
         """From a method's state: an MLP of the linear layers under `projector`, GELU between them.
 
-        `prototypes` is the full name of the (k, e) tensor. CheckpointError when either is absent.
+        `prototypes` is the full name of the (k, e) tensor, of which the first `count` rows are
+        taken where that is given. CheckpointError when either is absent.
         """
         names = [n for n, t in state.items() if n.startswith(f"{projector}.") and t.ndim == 2]
         names.sort(key=lambda name: [int(part) for part in name.split(".") if part.isdigit()])
@@ -61,7 +67,7 @@ class Prototypes(nn.Module):
             values = {"weight": weight} if bias is None else {"weight": weight, "bias": bias}
             linear.load_state_dict(values, assign=True)
             layers += [nn.GELU(), linear]
-        return cls(nn.Sequential(*layers[1:]), state[prototypes], temperature)
+        return cls(nn.Sequential(*layers[1:]), state[prototypes][:count], temperature)
 
     def forward(self, patches: Tensor) -> Tensor:
         """(b, h, w, d) -> (b, h, w, k), float32."""

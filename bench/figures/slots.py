@@ -115,7 +115,7 @@ class Slots(Figure):
         if not backbone.available("proto"):
             raise SpecError(
                 f"{name} has no prototypes of patches, which slots draws: take a run of slotmim, "
-                "slotcon, or ibot with norm_last_layer=true"
+                "slotcon, sove, or ibot with norm_last_layer=true"
             )
         names, pixels = photos.pixels(self.transform(backbone))
         maps = []

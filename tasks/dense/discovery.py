@@ -206,7 +206,7 @@ class Discovery(Task):
             other = "protocol=jacc_dino reads its attention instead" if has("attn_cls") else ""
             return (
                 "has no prototypes of patches, which jacc_slotmim reads: take a run of slotmim, "
-                f"slotcon, or ibot with norm_last_layer=true{other and '; ' + other}"
+                f"slotcon, sove, or ibot with norm_last_layer=true{other and '; ' + other}"
             )
         others = {
             "protocol=jacc_slotmim reads its prototypes": has("proto"),

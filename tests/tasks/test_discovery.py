@@ -347,7 +347,11 @@ def test_images_smaller_than_a_patch_are_refused(tmp_path: Path) -> None:
         ("jacc_dino", ["attn_cls"], "jacc_slotmim reads its prototypes and the task corloc"),
         ("jacc_dino", ["attn_cls", "proto"], "reads: the task corloc reads its keys"),
         ("jacc_ipvit", ["attn_cls", "proto", "key_last"], "take a ViT with a CLS token"),
-        ("jacc_slotmim", ["proto"], "run of slotmim, slotcon, or ibot.*jacc_dino reads its atten"),
+        (
+            "jacc_slotmim",
+            ["proto"],
+            "run of slotmim, slotcon, sove, or ibot.*jacc_dino reads its atten",
+        ),
         ("jacc_slotmim", ["proto", "attn_cls"], "or ibot with norm_last_layer=true$"),
     ],
 )

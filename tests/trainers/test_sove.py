@@ -11,6 +11,7 @@ from torch import Tensor
 from torch.utils.flop_counter import FlopCounterMode
 
 from bench.errors import SpecError
+from bench.tokens import Prototypes
 from tests.trainers.judging import concepts64, unit64, votes64
 from tests.trainers.processes import in_processes
 from tests.trainers.tiny import batch_for, drift, float64, mlp64, tiny_method
@@ -405,3 +406,24 @@ def test_two_processes_are_one_in_values_gradients_and_banks(tmp_path: Path) -> 
             else:
                 mean = torch.stack((a[key], b[key])).mean(0)
                 torch.testing.assert_close(mean, value, rtol=1e-4, atol=1e-6, msg=key)
+
+
+def test_the_card_names_anchors_of_the_bank_as_prototypes_of_patches() -> None:
+    sove = method()
+    sove.patch_bank.rows.copy_(
+        torch.nn.functional.normalize(
+            torch.randn(len(sove.patch_bank.rows), sove.r.head_dim), dim=1
+        )
+    )
+    tokenizer = Prototypes.from_tensors(sove.state_dict(), **sove.extras()["proto"])
+    patches = sove.teacher.model["encoder"](batch_for(sove).images[0]).patches  # (4, 16, d)
+    z = mlp64(sove.teacher.model["head"], float64(patches))
+    anchors = float64(sove.patch_bank.rows)[: sove.r.patch_anchors]
+    cosine = z / np.linalg.norm(z, axis=-1, keepdims=True) @ anchors.T
+    scores = np.exp(cosine / sove.r.teacher_temp)
+    found = float64(tokenizer(patches.reshape(4, 4, 4, -1))).reshape(4, 16, -1)
+    assert found.shape[-1] == sove.r.patch_anchors < len(sove.patch_bank.rows)
+    np.testing.assert_allclose(found, scores / scores.sum(-1, keepdims=True), atol=1e-5)
+    assert "head" in sove.extras()
+    assert "proto" not in method(patch_judges=2).extras()
+    assert "proto" not in method(patch_weight=0.0, mask="none").extras()

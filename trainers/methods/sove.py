@@ -267,7 +267,22 @@ class SOVE(Method):
         self.teacher.update(self.student, cosine(step, self.r.momentum, 1.0, self.plan.steps))
 
     def extras(self) -> dict[str, Any]:
-        return HEAD_LAYER
+        """The head's first layer, and as prototypes of patches the anchors of one more task.
+
+        No prototype is learned: the bank holds patches of random images, so that any K of its rows
+        are such a draw. Concepts of several members are no prototypes.
+        """
+        r = self.r
+        if not r.patch_weight or r.patch_judges > 1:
+            return HEAD_LAYER
+        return HEAD_LAYER | {
+            "proto": {
+                "projector": "teacher.model.head",
+                "prototypes": "patch_bank.rows",
+                "temperature": r.teacher_temp,
+                "count": r.patch_anchors,
+            }
+        }
 
     def backbone(self) -> Network:
         return self.teacher.model["encoder"].vit
