@@ -53,16 +53,21 @@ def nearest_patches(
     rows = QUERY_ROWS.get(queries.device.type, 256)
     empty = torch.full((len(queries), k), _NONE, device=queries.device)
     best = {name: empty.clone() for name in distances}
+    product, rough = queries.new_empty(0), queries.new_empty(0)  # used again: pages cost time
     for index, values in chunks:
         if not len(index):
             continue
         lengths = _length(values)  # (c,)
         for start in range(0, len(queries), rows):
             piece = slice(start, start + rows)
-            product = queries[piece] @ values.T  # (b, d) @ (d, c) -> (b, c)
+            block = queries[piece]
+            if product.shape != (len(block), len(values)):
+                product = queries.new_empty(len(block), len(values))
+                rough = torch.empty_like(product)
+            torch.mm(block, values.T, out=product)  # (b, d) @ (d, c) -> (b, c)
             for name in distances:
-                search = _Chunk(name, queries[piece], values, lengths, index)
-                best[name][piece] = search.join(best[name][piece], product)
+                search = _Chunk(name, block, values, lengths, index)
+                best[name][piece] = search.join(best[name][piece], product, rough)
     found = {name: unpacked(ranks) for name, ranks in best.items()}
     return {name: Neighbours(score, index) for name, (score, index) in found.items()}
 
@@ -77,10 +82,14 @@ class _Chunk:
     lengths: Tensor
     index: Tensor
 
-    def join(self, best: Tensor, product: Tensor) -> Tensor:
-        """The best ranks (b, k) of what was best and these keys; `product` (b, c) is theirs."""
+    def join(self, best: Tensor, product: Tensor, rough: Tensor) -> Tensor:
+        """The best ranks (b, k) of what was best and these keys.
+
+        `product` (b, c) is that of queries and keys, `rough` room of the same size.
+        """
         k, wanted = best.shape[1], min(best.shape[1] + MARGIN, len(self.keys))
-        rough, slack = self._rough(product), self._slack()  # (b, c), (b, 1)
+        slack = self._slack()  # (b, 1)
+        self._rough(product, rough)
         value, column = _candidates(rough, self._threshold(best) - slack, wanted)  # (b, w) each
         if not value.shape[1]:
             return best
@@ -92,11 +101,12 @@ class _Chunk:
                 joined[unsure] = self._exhaustive(best[unsure], self.block[unsure])
         return joined
 
-    def _rough(self, product: Tensor) -> Tensor:
+    def _rough(self, product: Tensor, out: Tensor) -> None:
         """(b, c) float32 scores that order the keys of each query: x.y / |y|, or x.y - |y|^2/2."""
         if self.name == "cosine":
-            return product * self.lengths.reciprocal()
-        return product - self.lengths.square() / 2
+            torch.mul(product, self.lengths.reciprocal(), out=out)
+        else:
+            torch.sub(product, self.lengths.square() / 2, out=out)
 
     def _threshold(self, ranks: Tensor) -> Tensor:
         """(b, 1) the rough score that stands for the last rank of each query."""
@@ -150,7 +160,8 @@ def _candidates(rough: Tensor, floor: Tensor, wanted: int) -> tuple[Tensor, Tens
     At most `wanted` of a row, the best; fewer where no row has so many. Rows with less than others
     are filled up with scores below their floor, or of -inf where the columns are none.
     """
-    padded = pad(rough, (0, -rough.shape[1] % GROUP), value=-torch.inf)
+    missing = -rough.shape[1] % GROUP
+    padded = pad(rough, (0, missing), value=-torch.inf) if missing else rough
     # What beats the floor lies in groups whose peak does, and those are few: the costly top-k then
     # sees a small part of the chunk.
     peak = padded.unflatten(1, (GROUP, -1)).amax(1)  # (b, c / GROUP)

@@ -35,14 +35,12 @@ def pixel_mode(labels: Tensor, ks: Sequence[int], void_votes: bool = True) -> di
 
 def _modes(labels: Tensor, ks: Sequence[int], void_votes: bool) -> dict[int, Tensor]:
     known = labels.transpose(0, 1).contiguous()  # (max k, n, w)
-    votes = torch.zeros_like(known)  # for the label of each neighbour, of those up to `place`
+    # Of the neighbours up to `place`, how many have the label of each, itself and later ones: the
+    # first of each label knows them all.
+    votes = torch.ones_like(known)
     found = {}
     for place in range(max(ks)):
-        same = (known[:place] == known[place]).view(torch.uint8)  # (place, n, w)
-        votes[:place] += same
-        votes[place] = 1
-        if place:
-            votes[place] += same.sum(0, dtype=torch.uint8)
+        votes[:place] += (known[:place] == known[place]).view(torch.uint8)  # (place, n, w)
         if place + 1 in ks:
             first, label = votes[: place + 1].int(), known[: place + 1].int()
             if not void_votes:

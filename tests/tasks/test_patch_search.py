@@ -93,6 +93,26 @@ def test_coarse_products_change_no_answer() -> None:
         assert torch.equal(exact[name].index, coarse[name].index)
 
 
+def test_neighbours_that_differ_are_found_among_candidates(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(patch_search._Chunk, "_exhaustive", None)
+    keys, queries = patches("spread", 2000, 0), patches("spread", 60, 1)
+    nearest_patches(queries, chunks(keys, 500), 10, DISTANCES)
+
+
+def test_no_key_comes_twice_where_some_queries_have_fewer_candidates() -> None:
+    # Of 35 keys every third is in one group of candidates: 12, 12 and 11. The first query is near
+    # to groups 0 and 1, the second to 0 and 2 and so has one less; key 0 is near to both.
+    sides = torch.tensor([[0.7, 0.7, 0.0], [1.0, 0.0, 0.0], [0.0, 1.0, 0.0]])
+    keys = sides[torch.arange(35) % 3] + torch.arange(35)[:, None] * torch.tensor([0, 0, 1e-3])
+    far = torch.tensor([0.4, 0.4, -0.8]) + torch.arange(20)[:, None] * torch.tensor([0, 0, 1e-3])
+    queries, both = sides[1:], torch.cat([far, keys])
+    parts = [(torch.arange(20), far), (torch.arange(20, 55), keys)]
+    found = nearest_patches(queries, parts, 20, DISTANCES)
+    for name in DISTANCES:
+        _, index = loop_reference(queries, both, 20, name)
+        np.testing.assert_array_equal(found[name].index.numpy(), index)
+
+
 def test_near_duplicates_are_told_apart_and_exact_ones_go_by_index() -> None:
     base = patches("spread", 1, 3)
     keys = base + torch.arange(100)[:, None] % 50 * 1e-6 * base.abs()

@@ -417,6 +417,13 @@ def test_a_bounded_memory_takes_the_same_number_of_each_view() -> None:
     assert not np.array_equal(other.columns["value"], outcome.columns["value"])
 
 
+def test_a_bounded_memory_of_pixels_leaves_void_patches_out_too() -> None:
+    data = blobs(0)
+    label = majority(labels_of(data, "train"), PATCH, CLASSES)
+    outcome = run(data, PATCH, k=(1,), distance="l2", memory=40 * (GRID * GRID - 1))
+    assert 0 < int(outcome.extras["patches"]) <= (label != VOID).sum() < 40 * (GRID * GRID - 1)
+
+
 def test_standardisation_is_that_of_scikit_learn() -> None:
     import torch
     from sklearn.preprocessing import StandardScaler
