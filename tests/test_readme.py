@@ -22,7 +22,8 @@ from bench.spec import DatasetPart, Spec, bind, parse, parse_dataset, parse_list
 
 ROOT = Path(__file__).resolve().parents[1]
 README = (ROOT / "README.md").read_text()
-PAGE = (ROOT / "docs/image_tasks.md").read_text()
+PAGES = ("docs/image_tasks.md", "docs/dense_tasks.md")
+PAGE = "".join((ROOT / page).read_text() for page in PAGES)
 FENCE = re.compile(r"(?P<mark><!-- tested -->\n)?```(?P<language>\w+)\n(?P<code>.*?)```", re.DOTALL)
 ROW = re.compile(r"^\| (method|task|dataset|family|figure) \| `([^`]+)` \|", re.MULTILINE)
 LINK = re.compile(r"\]\(([^)#:]+)\)")
@@ -146,7 +147,7 @@ def test_dataset_texts_are_understood() -> None:
 
 
 def test_specs_of_the_papers_name_what_exists() -> None:
-    """Every `TASK@DATASET?key=value` on the page, but for those with a placeholder."""
+    """Every `TASK@DATASET?key=value` on the pages, but for those with a placeholder."""
     texts = re.findall(r"`([a-z0-9_]+@[^`]*)`", PAGE)
     whole = [text for text in texts if not re.search(r"\.\.\.|DATASET|[{]", text)]
     assert len(whole) > 20
@@ -172,9 +173,7 @@ def test_make_targets_exist_and_are_explained() -> None:
     assert explained == targets - {"help"}
 
 
-@pytest.mark.parametrize(
-    "document", ["README.md", "CONTRIBUTING.md", "docs/measured.md", "docs/image_tasks.md"]
-)
+@pytest.mark.parametrize("document", ["README.md", "CONTRIBUTING.md", "docs/measured.md", *PAGES])
 def test_links_and_pictures_are_there(document: str) -> None:
     path = ROOT / document
     missing = [link for link in LINK.findall(path.read_text()) if not (path.parent / link).exists()]
