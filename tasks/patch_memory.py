@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,7 +18,7 @@ from bench.memory import as_tensor
 from bench.token_table import TokenTable
 from tasks.each_image import Kept
 from tasks.patch_labels import blocks, rare_first, remembered, taken
-from tasks.patch_views import Patches
+from tasks.patch_views import Patches, patch_batches, patches_of
 from tasks.segknn_protocols import SegknnProtocol
 
 Rows = npt.NDArray[np.int64]
@@ -45,31 +44,20 @@ class Memory(Protocol):
         """(rows of `labels` (c,), float32 features (c, d)) of what is remembered, on the device."""
 
 
-def patch_batches(table: TokenTable, images: Rows, size: int) -> Iterator[tuple[Rows, Tensor]]:
-    """(rows of the split (b,), patches (b, g * g, d) float32 on the device), without CLS."""
-    places = np.searchsorted(table.split_rows, images)
-    patches = patches_of(table)
-    for rows, tokens in table.batches(places, size):
-        yield table.split_rows[rows], tokens[:, -patches:]
-
-
-def patches_of(table: TokenTable) -> int:
-    """Patches of each image: the tokens but for CLS, which stands before the square of them."""
-    return math.isqrt(table.shape[0]) ** 2
-
-
 @final
 @dataclass(frozen=True, eq=False)
 class TokenMemory:
     """All patches of the images of a table; nothing is copied, tokens are read where they lie.
 
-    Patch p of image i of the table has row i * g^2 + p of the labels.
+    Patch p of image i of the table has row i * g^2 + p of the labels. `batch_size` images are
+    forwarded at once where tokens are not stored.
     """
 
     table: TokenTable
     labels: Tensor
     kept: Bools  # (n, g * g)
     device: str
+    batch_size: int
 
     @classmethod
     def of(
@@ -80,6 +68,7 @@ class TokenMemory:
         classes: int,
         numbers: SegknnProtocol,
         device: str,
+        batch_size: int,
     ) -> TokenMemory:
         """The memory of a table whose images have these labels (s, s), in its order."""
         kept = np.empty((len(table), patches_of(table)), dtype=np.bool_)
@@ -91,7 +80,8 @@ class TokenMemory:
                 rows = np.empty((len(table), *label.shape), dtype=label.dtype)
             rows[place] = label
         assert rows is not None
-        return cls(table, as_tensor(rows.reshape(-1, rows.shape[2]), device), kept, device)
+        flat = as_tensor(rows.reshape(-1, rows.shape[2]), device)
+        return cls(table, flat, kept, device, batch_size)
 
     def size(self, images: Rows) -> int:
         """How many patches of these images are remembered."""
@@ -119,7 +109,8 @@ class TokenMemory:
 
     def _batch(self) -> int:
         rows = KEY_ROWS.get(torch.device(self.device).type, KEY_ROWS["cpu"])
-        return max(1, rows // self.kept.shape[1])
+        images = max(1, rows // self.kept.shape[1])
+        return images if self.table.stored else min(images, self.batch_size)
 
 
 @final
@@ -216,35 +207,3 @@ class _Chosen:
             "images": np.concatenate(self.images),
             "width": np.array(self.width),
         }
-
-
-@dataclass(frozen=True, eq=False)
-class Scaler:
-    """Features with mean 0 and variance 1, or as they are: (x - mean) / deviation in float32."""
-
-    mean: Tensor | None = None  # (d,)
-    deviation: Tensor | None = None
-
-    @classmethod
-    def fitted(cls, batches: Iterable[Tensor]) -> Scaler:
-        """On all rows (c, d) of the batches; columns without spread are only centred.
-
-        Sums in float64; the deviation is that of the population. A spread that rounding could have
-        made counts as none.
-        """
-        count, total, squares = 0, torch.zeros(()), torch.zeros(())
-        for batch in batches:
-            values = batch.double()
-            count += len(values)
-            total = total.to(values.device) + values.sum(0)
-            squares = squares.to(values.device) + values.square().sum(0)
-        mean = total / count
-        variance = (squares / count - mean.square()).clamp_min_(0)
-        flat = variance <= 8 * torch.finfo(torch.float64).eps * mean.square()
-        return cls(mean.float(), variance.sqrt().masked_fill_(flat, 1).float())
-
-    def __call__(self, values: Tensor) -> Tensor:
-        """(c, d) scaled; the rows given are not changed."""
-        if self.mean is None or self.deviation is None:
-            return values
-        return (values - self.mean) / self.deviation

@@ -14,8 +14,10 @@ from bench.annotations import LabelMap
 from bench.progress import Progress
 from bench.token_table import TokenTable
 from tasks.patch_labels import given, joined
-from tasks.patch_memory import Memory, Scaler, TokenMemory, patch_batches, patches_of
+from tasks.patch_memory import Memory, TokenMemory
+from tasks.patch_scaler import Scaler
 from tasks.patch_search import Neighbours, nearest_patches
+from tasks.patch_views import patch_batches, patches_of
 from tasks.patch_vote import pixel_mode, soft_vote, upsampled
 from tasks.segknn_protocols import SegknnProtocol
 

@@ -19,16 +19,10 @@ from bench.maps import MapBatch
 from bench.progress import Progress
 from tasks.each_image import Kept, each_image
 from tasks.patch_labels import resized
-from tasks.patch_memory import (
-    Memory,
-    SampledMemory,
-    Scaler,
-    TokenMemory,
-    patch_batches,
-    patches_of,
-)
+from tasks.patch_memory import Memory, SampledMemory, TokenMemory
 from tasks.patch_predictions import Predictor, Setting
-from tasks.patch_views import Patches, label_maps, random_patches
+from tasks.patch_scaler import Scaler
+from tasks.patch_views import Patches, label_maps, patches_of, plain_patches, random_patches
 from tasks.segknn_protocols import SegknnProtocol
 from tasks.segmentation_metric import Counts, miou_void, packed_counts, pixel_counts
 
@@ -36,7 +30,6 @@ if TYPE_CHECKING:
     from bench.checkpoint import LoadedModel
     from bench.split import Split
     from bench.task import TaskData
-    from bench.token_table import TokenTable
     from bench.transforms import SquareTransform
 
 Rows = npt.NDArray[np.int64]
@@ -118,8 +111,8 @@ class PatchSegmentation:
             table = self.data.tokens(self.model, self.train, self.view)
             maps = label_maps(self.train, table.split_rows, size_px, threads)
             if not 0 < most < patches_of(table):
-                return TokenMemory.of(table, maps, *facts, device)
-            views = _plain(table, maps, self.data.batch_size)
+                return TokenMemory.of(table, maps, *facts, device, self.data.batch_size)
+            views = plain_patches(table, maps, self.data.batch_size)
         most = max(most, 1) if numbers.memory else (size_px // self.patch) ** 2
         folder = self._folder("memory")
         with Progress(f"memory of {self.train.name}", len(self.train) * visits) as progress:
@@ -244,15 +237,6 @@ class PatchSegmentation:
         folder = self.data.workspace / f"{name}{dist.rank()}"
         folder.mkdir(exist_ok=True)
         return folder
-
-
-def _plain(
-    table: TokenTable, maps: Iterator[LabelMap], size: int
-) -> Iterator[tuple[int, int, Patches, LabelMap]]:
-    """(visit, row, patches, labels) of every image of a table, as it is."""
-    for rows, values in patch_batches(table, table.split_rows, size):
-        for row, patches in zip(rows.tolist(), values.half().cpu().numpy(), strict=True):
-            yield 0, row, patches, next(maps)
 
 
 def _counted(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -25,6 +26,7 @@ if TYPE_CHECKING:
     from bench.checkpoint import LoadedModel
     from bench.split import Split
     from bench.task import TaskData
+    from bench.token_table import TokenTable
 
 Rows = npt.NDArray[np.int64]
 Patches = npt.NDArray[np.float16]  # (g * g, d)
@@ -44,6 +46,28 @@ def label_maps(split: Split, rows: Rows, size_px: int, threads: int) -> Iterator
 
         for start in range(0, len(rows), 256):  # what is read ahead stays small
             yield from pool.map(read, rows[start : start + 256].tolist())
+
+
+def patch_batches(table: TokenTable, images: Rows, size: int) -> Iterator[tuple[Rows, Tensor]]:
+    """(rows of the split (b,), patches (b, g * g, d) float32 on the device), without CLS."""
+    places = np.searchsorted(table.split_rows, images)
+    patches = patches_of(table)
+    for rows, tokens in table.batches(places, size):
+        yield table.split_rows[rows], tokens[:, -patches:]
+
+
+def patches_of(table: TokenTable) -> int:
+    """Patches of each image: the tokens but for CLS, which stands before the square of them."""
+    return math.isqrt(table.shape[0]) ** 2
+
+
+def plain_patches(
+    table: TokenTable, maps: Iterator[LabelMap], size: int
+) -> Iterator[tuple[int, int, Patches, LabelMap]]:
+    """(visit, row, patches, labels) of every image of a table, as it is."""
+    for rows, values in patch_batches(table, table.split_rows, size):
+        for row, patches in zip(rows.tolist(), values.half().cpu().numpy(), strict=True):
+            yield 0, row, patches, next(maps)
 
 
 def random_view(

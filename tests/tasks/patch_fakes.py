@@ -92,7 +92,7 @@ class PatchData:
             self.read.append(split.name)
             for start in range(0, len(rows), size):
                 part = rows[start : start + size]
-                yield part, torch.from_numpy(values[part]).float()
+                yield part, torch.from_numpy(values[part]).float().to(self.device)
 
         every = np.arange(n)
         return TokenTable(split.ids, every, (), every, values.shape[1:], self.stored, read)

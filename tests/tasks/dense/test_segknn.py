@@ -1,6 +1,7 @@
 """segknn against float64 loops, CAPI's and Hummingbird's own numbers, and what must not matter."""
 
 import os
+import shutil
 from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
@@ -21,7 +22,7 @@ from bench.subsets import uniform
 from bench.task import warnings_of
 from leaderboards.confusion import Confusion
 from leaderboards.predictions import table
-from tasks import patch_memory, patch_predictions, patch_search
+from tasks import patch_memory, patch_predictions, patch_scaler, patch_search
 from tasks.dense.segknn import Segknn
 from tests.tasks.patch_fakes import (
     PatchData,
@@ -435,7 +436,7 @@ def test_standardisation_is_that_of_scikit_learn() -> None:
     values[:, 4] = 3.0
     values[:, 5] = 0.0
     known = torch.from_numpy(values).float()
-    scaler = patch_memory.Scaler.fitted(known.split(64))
+    scaler = patch_scaler.Scaler.fitted(known.split(64))
     expected = StandardScaler().fit(known.numpy()).transform(known.numpy())
     np.testing.assert_allclose(scaler(known), expected, atol=1e-5)
     assert torch.equal(known, torch.from_numpy(values).float())
@@ -554,10 +555,12 @@ def test_a_k_beyond_the_memory_is_clipped_with_a_warning() -> None:
 # ---------------------------------------------------------------- images
 
 
-def on_disk(spec: str, root: Path, cache: Path, **settings: Any) -> Outcome:
+def on_disk(
+    spec: str, root: Path, cache: Path, token_bytes: int = 2**30, **settings: Any
+) -> Outcome:
     (request,) = plan.requests([spec])
     options = Settings(data=root, **({"workers": 0, "device": "cpu"} | settings))
-    data = task_data(request, 0, options, FeatureCache(cache))
+    data = task_data(request, 0, options, FeatureCache(cache, token_bytes=token_bytes))
     return request.task.run(load_model("random:vit_mini_patch4_32"), data)
 
 
@@ -569,6 +572,28 @@ def test_random_views_do_not_depend_on_batches_or_loader_processes(
     two = on_disk(spec, mini, tmp_path / "b", batch_size=64, workers=2)
     same(one, two)
     assert int(one.extras["patches"]) <= 2000
+
+
+def test_tokens_that_fill_no_disk_give_the_same(mini: Path, tmp_path: Path) -> None:
+    spec = "segknn@mini_voc?size_px=32"
+    stored = on_disk(spec, mini, tmp_path / "a")
+    same(stored, on_disk(spec, mini, tmp_path / "b", token_bytes=0))
+
+
+@pytest.mark.parametrize("protocol", ["segknn_capi", "segknn_hummingbird"])
+def test_images_that_cannot_be_read_are_left_out(mini: Path, tmp_path: Path, protocol: str) -> None:
+    root = tmp_path / "mini"
+    shutil.copytree(mini / "mini_ade", root / "mini_ade")
+    paths = [sorted((root / "mini_ade/images").glob(f"{part}/*"))[3] for part in ("tr*", "va*")]
+    for path in paths:
+        path.write_bytes(path.read_bytes()[:100])
+    spec = f"segknn@mini_ade?protocol={protocol}&size_px=32"
+    outcome = on_disk(spec, root, tmp_path / "a", skip_bad=1)
+    whole = on_disk(spec, mini, tmp_path / "b")
+    assert set(whole.columns["id"]) - set(outcome.columns["id"]) == {paths[1].stem}
+    assert 0 < int(outcome.extras["patches"]) < int(whole.extras["patches"])
+    with pytest.raises(DataError, match="unreadable images"):
+        on_disk(spec, root, tmp_path / "c")
 
 
 def test_image_and_labels_of_a_random_view_are_cut_alike() -> None:
