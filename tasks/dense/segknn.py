@@ -54,7 +54,7 @@ class Segknn(Task):
     so neither is it the mean of `value`. Searches are exact, and equal distances go to the patch
     that comes first. CAPI searches ADE20K in bfloat16 and draws other held-out images.
     open-hummingbird-eval counts void as class 0 in the memory (`void=zero`; on ADE20K as a class
-    of its own, `void=vote`), matches predicted classes to true ones (Hungarian), divides by all
+    of its own, `void=first`), matches predicted classes to true ones (Hungarian), divides by all
     classes of the label set, divides blue by 0.255 and takes labels half a pixel up and left:
     none of it is done here.
 
