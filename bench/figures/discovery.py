@@ -146,11 +146,9 @@ class Discovery(Figure):
         boxes = registry.load("task", "corloc")()
         scenes = []
         for photo, image in track(list(photos.images()), label=f"discovery {model.record.name}"):
-            small = image.copy()
-            shrunk = (MOST**0.5 * model.backbone.patch_size) / (image.width * image.height) ** 0.5
-            if shrunk < 1:
-                small = image.resize([max(1, int(side * shrunk)) for side in image.size])
-            box = boxes.look(model, small, device) * (image.width / small.width)
+            small = shrunk(image, model.backbone.patch_size)
+            scale = np.tile(np.divide(image.size, small.size), 2)  # (4,)
+            box = scale * boxes.look(model, small, device)
             candidates = masks.look(model, image, device)
             scenes.append(self.scene(photo, image, candidates, box, model.backbone.patch_size))
         values = masks.values
@@ -174,13 +172,10 @@ class Discovery(Figure):
             nearest = Image.Resampling.NEAREST  # as the task squeezes annotations
             labels = np.asarray(Image.fromarray(truth.labels).resize((side, side), nearest))
             whole = side // patch * patch
-            regions = truth.regions(labels[:whole, :whole])
+            labels, cells = labels[:whole, :whole], masks[:, :whole:patch, :whole:patch]
+            regions = truth.regions(labels)
             best = registry.attribute("tasks.jaccard:best_ious")
-            rows = [
-                best(mask[None, :whole:patch, :whole:patch], labels[:whole, :whole], patch,
-                     truth.background, True)
-                for mask in masks
-            ]  # fmt: skip
+            rows = [best(cell[None], labels, patch, truth.background, True) for cell in cells]
             ious = np.array(rows, dtype=np.float64).reshape(len(masks), len(regions))
         if truth.boxes is not None:
             box_ious = registry.attribute("tasks.lost:box_ious")(box, truth.boxes)
@@ -197,6 +192,14 @@ class Discovery(Figure):
             "images": [described(scene, found.iou) for scene in found.scenes],
         }
         return json.dumps(values) + "\n"
+
+
+def shrunk(image: Image.Image, patch: int) -> Image.Image:
+    """The image, or a smaller one of at most `MOST` patches."""
+    factor = patch * MOST**0.5 / (image.width * image.height) ** 0.5
+    if factor >= 1:
+        return image
+    return image.resize((max(1, int(image.width * factor)), max(1, int(image.height * factor))))
 
 
 def described(scene: Scene, iou: float) -> dict[str, Any]:
