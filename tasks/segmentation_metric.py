@@ -73,16 +73,25 @@ def segmentation_metrics(columns: Mapping[str, npt.NDArray[Any]]) -> dict[str, M
       pixel that counts. This is what CAPI's script prints.
     - `macc`: mean over true classes of the share of their pixels that are found.
     - `aacc`: share of all pixels that are found.
+
+    In the bootstrap, a class that no drawn image has keeps its value of all images: were it left
+    out, intervals would move up by the poor scores of rare classes.
     """
     # Sums of whole numbers below 2^53 are exact in float64, and a product is faster than drawing
     # the rows.
     packed = packed_counts(columns)[columns["labelled"].any(axis=1)].astype(np.float64)
 
-    def of_images(statistic: Callable[[Floats], float]) -> Callable[[Counts], float]:
-        return lambda drawn: statistic(np.bincount(drawn, minlength=len(packed)) @ packed)
+    def of_images(by_class: Callable[[Floats], Floats]) -> Callable[[Counts], float]:
+        whole = by_class(packed.sum(axis=0))
+
+        def statistic(drawn: Counts) -> float:
+            found = by_class(np.bincount(drawn, minlength=len(packed)) @ packed)
+            return mean(np.where(np.isnan(found), whole, found))
+
+        return statistic
 
     every = np.arange(len(packed))
-    found = {"miou": miou, "miou_void": miou_void, "macc": macc, "aacc": aacc}
+    found = {"miou": _ious, "miou_void": _ious_with_void, "macc": _accuracies, "aacc": _accuracy}
     return {name: bootstrap_metric(every, of_images(f), seed=0) for name, f in found.items()}
 
 
@@ -92,27 +101,27 @@ def packed_counts(columns: Mapping[str, npt.NDArray[Any]]) -> Counts:
     return np.concatenate(parts, axis=1)
 
 
-def miou(total: Counts) -> float:
-    """Of a sum of rows of `packed_counts`, as are the others."""
-    return mean(class_iou(*_unpacked(total)))
-
-
 def miou_void(total: Counts) -> float:
-    """With void as a class of IoU 0 where it was predicted."""
-    iou = class_iou(*_unpacked(total))
-    return mean(np.append(iou, 0.0) if total[-1] else iou)
+    """`miou_void` of a sum of rows of `packed_counts`; NaN where no pixel counts."""
+    return mean(_ious_with_void(total))
 
 
-def macc(total: Counts) -> float:
-    """Mean of the accuracies of the classes."""
+def _ious(total: Counts) -> Floats:
+    return class_iou(*_unpacked(total))
+
+
+def _ious_with_void(total: Counts) -> Floats:
+    return np.append(_ious(total), 0.0 if total[-1] else np.nan)
+
+
+def _accuracies(total: Counts) -> Floats:
     intersection, _, labelled = _unpacked(total)
-    return mean(class_accuracy(intersection, labelled))
+    return class_accuracy(intersection, labelled)
 
 
-def aacc(total: Counts) -> float:
-    """Share of the pixels that are found."""
+def _accuracy(total: Counts) -> Floats:
     intersection, _, labelled = _unpacked(total)
-    return float(intersection.sum() / labelled.sum())
+    return np.array([intersection.sum() / labelled.sum()])
 
 
 def _unpacked(total: Counts) -> Counts:

@@ -128,14 +128,21 @@ def test_images_without_a_pixel_that_counts_have_no_iou_and_no_weight() -> None:
 
 def test_intervals_are_a_bootstrap_over_images() -> None:
     truth, guess = maps(1, n=30)
+    truth[1:][truth[1:] == 5] = 0  # class 5 is true in one image, and predicted in no other
+    guess[1:][guess[1:] == 5] = 1
     columns = columns_of(truth, guess)
     metric = segmentation_metrics(columns)["miou"]
-    rng, found = np.random.default_rng(0), []
+    whole = brute_ious(columns, np.arange(30))
+    rng, found, absent = np.random.default_rng(0), [], 0
     for _ in range(1000):
-        drawn = rng.integers(0, 30, 30)
-        found.append(np.mean(list(brute_ious(columns, drawn).values())))
+        ious = brute_ious(columns, rng.integers(0, 30, 30))
+        absent += 5 not in ious
+        found.append(np.mean(list((whole | ious).values())))
     low, high = np.quantile(found, [0.025, 0.975])
+    assert 5 in whole
+    assert absent > 200
     assert (metric.low, metric.high) == (pytest.approx(low), pytest.approx(high))
+    assert low < metric.value < high
     assert metric.n == 30
 
 
