@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+from functools import cache
 from pathlib import Path
 
 import numpy as np
@@ -29,6 +30,11 @@ def voc_palette() -> list[int]:
             bit = (index >> (3 * place + channel)) & 1
             colours[:, channel] |= bit << (7 - place)
     return [int(value) for value in colours.ravel()]
+
+
+@cache  # it takes as long as writing a small mask
+def _palette() -> bytes:
+    return bytes(voc_palette())
 
 
 def read_label_map(path: Path, image: Path | None = None) -> LabelMap:
@@ -80,7 +86,7 @@ def _check_size(path: Path, size: tuple[int, int], image: Path) -> None:
 def index_png(labels: npt.NDArray[np.integer]) -> bytes:
     """A PNG of labels (h, w) below 256 in VOC's palette, as the official evaluators read it."""
     picture = Image.fromarray(labels.astype(np.uint8), "L")
-    picture.putpalette(voc_palette())  # turns it into mode P
+    picture.putpalette(_palette())  # turns it into mode P
     stream = io.BytesIO()
     picture.save(stream, "PNG", optimize=True)
     return stream.getvalue()
