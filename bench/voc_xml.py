@@ -40,7 +40,7 @@ def read_boxes(path: Path) -> tuple[list[Box], int]:
         found = [_box(item, width, height, n) for n, item in enumerate(tree.iterfind("object"), 1)]
     except FileNotFoundError:
         raise DataError(f"{path} is missing: restore it from the official release") from None
-    except (OSError, ValueError, ElementTree.ParseError) as error:
+    except (OSError, ValueError, LookupError, ElementTree.ParseError) as error:
         raise DataError(
             f"cannot read boxes {path} ({error}): take it from the official release again"
         ) from error

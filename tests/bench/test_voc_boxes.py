@@ -101,6 +101,7 @@ LAUGHS = """<?xml version="1.0"?>
         (b"<!ENTITY a 'b'>", "ENTITY"),
         (b"<annotation><object>", "no element found"),
         (b"", "no element found"),
+        (b'<?xml version="1.0" encoding="none"?><annotation/>', "unknown encoding: none"),
         (voc_xml(("dog", (1, 1, 8, 6))).replace("<width>8</width>", "").encode(), "size/width"),
         (voc_xml(("dog", (1, 1, 8, 6))).replace("xmin", "left").encode(), "bndbox/xmin"),
         (voc_xml(("dog", (1, 1, 8, 6))).replace("<ymax>6", "<ymax>six").encode(), "six"),
