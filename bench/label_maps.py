@@ -12,7 +12,7 @@ from PIL import Image
 
 from bench.annotations import LabelMap
 from bench.errors import DataError
-from bench.images import MAX_PIXELS
+from bench.images import FORMATS, MAX_PIXELS
 
 _INDEXED = ("P", "L", "1")
 
@@ -72,9 +72,9 @@ def read_label_map(path: Path, image: Path | None = None) -> LabelMap:
 
 def _check_size(path: Path, size: tuple[int, int], image: Path) -> None:
     try:
-        with Image.open(image) as photograph:
+        with Image.open(image, formats=FORMATS) as photograph:
             expected = photograph.size
-    except OSError:
+    except Exception:  # PIL's plug-ins raise anything
         return  # told where the image itself is read
     if size != expected:
         raise DataError(

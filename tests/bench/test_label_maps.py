@@ -117,6 +117,10 @@ def test_bombs_are_refused_even_where_a_library_switched_pils_check_off(
     (tmp_path / "bomb.png").write_bytes(bytes(content))
     with pytest.raises(DataError, match=rf"bomb\.png .{width} x 1 pixels, {MAX_PIXELS} allowed"):
         read_label_map(tmp_path / "bomb.png")
+    # a bomb of a photograph is told where it is read itself
+    monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 1000)
+    mask = saved(tmp_path, Image.fromarray(LABELS))
+    assert read_label_map(mask, tmp_path / "bomb.png").shape == (8, 32)
 
 
 def test_masks_must_have_the_size_of_their_image(tmp_path: Path) -> None:
