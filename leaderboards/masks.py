@@ -29,7 +29,7 @@ def masks(outcome: Outcome, spec: str) -> dict[str, bytes]:
         raise StoreError(f"the masks of {spec} are broken: evaluate it again")
     for id_ in ids:
         parts = PurePosixPath(id_).parts
-        if not parts or PurePosixPath(id_).is_absolute() or ".." in parts:
+        if not parts or PurePosixPath(id_).is_absolute() or ".." in parts or "\0" in id_:
             raise StoreError(f"{spec} keeps a mask called {id_!r}, which is no path in a folder")
     return {f"{id_}.png": content[ends[i] : ends[i + 1]] for i, id_ in enumerate(ids)}
 
@@ -42,6 +42,7 @@ def staged(folder: Path, files: Mapping[str, bytes]) -> Iterator[None]:
         StoreError: the folder holds something already, or cannot be written.
     """
     refuse_taken(folder)
+    folder = folder.resolve()  # "." has no name
     part = folder.with_name(f".{folder.name}-{secrets.token_hex(4)}.part")
     try:
         for name, content in files.items():

@@ -83,6 +83,15 @@ def test_an_empty_folder_is_filled_and_a_full_one_kept(stored: Store, tmp_path: 
     assert [path.name for path in full.iterdir()] == ["mine"]
 
 
+def test_the_folder_one_stands_in_is_filled(
+    stored: Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "here").mkdir()
+    monkeypatch.chdir(tmp_path / "here")
+    explain(stored, "mae", "davis", masks=Path())
+    assert sorted(path.name for path in (tmp_path / "here").iterdir()) == ["ant", "zebra"]
+
+
 def test_a_failed_write_leaves_nothing(stored: Store, tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
     with pytest.raises(StoreError, match="give another --masks"):
@@ -110,7 +119,7 @@ def test_a_cell_without_masks_says_which_have_some(stored: Store, tmp_path: Path
     assert not (tmp_path / "masks").exists()
 
 
-@pytest.mark.parametrize("name", ["../ant", "/ant", "ant/../../b", ""])
+@pytest.mark.parametrize("name", ["../ant", "/ant", "ant/../../b", "", "an\0t"])
 def test_masks_stay_in_their_folder(name: str) -> None:
     with pytest.raises(StoreError, match="no path in a folder"):
         masks(outcome(["ant/00000", name, "zebra/00000"]), "davis@x")
