@@ -64,6 +64,7 @@ def map_batches(
     pad: bool = False,
     normalise: Normalise | None = None,
     batch_size: int | None = None,
+    bad: dict[int, str] | None = None,
 ) -> Iterator[MapBatch]:
     """One forward of each image; those that cannot be read go to `data.leave_out`.
 
@@ -78,6 +79,7 @@ def map_batches(
             the bottom, after normalisation, instead of being cropped.
         normalise: in place of the model's own.
         batch_size: in place of that of the data.
+        bad: unreadable rows of earlier calls and why, which count too; those of this one are added.
 
     Raises:
         DataError: more unreadable images than are allowed.
@@ -87,13 +89,13 @@ def map_batches(
     job = Pass(model, split, (recipe,), torch.device(data.device), data.precision)
     patch, size = model.backbone.patch_size if pad else 1, batch_size or data.batch_size
     pin = job.device.type == "cuda"
-    bad: dict[int, str] = {}
+    bad = {} if bad is None else bad
     first = 1 if transform.ragged else size
     with closing(image_batches(split, transform, chosen, first, data.workers, pin)) as read:
         ragged = buckets(read, size, lambda image: _filled(image.pixels, patch))
         for bucket in ragged if transform.ragged else ([batch] for batch in read):
             if bucket[0].bad:
-                bad |= bucket[0].bad
+                bad.update(bucket[0].bad)
                 data.leave_out(bad)
             if not len(bucket[0].rows):
                 continue

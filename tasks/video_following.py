@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -48,12 +48,14 @@ class Follower:
         data: how to run.
         frames: the split of all videos.
         protocol: sizes and rule.
+        bad: unreadable frames of all videos so far, row -> reason.
     """
 
     model: LoadedModel
     data: TaskData
     frames: Split
     protocol: VideoProtocol
+    bad: dict[int, str] = field(default_factory=dict, init=False)
 
     @classmethod
     def of(cls, model: LoadedModel, data: TaskData, protocol: VideoProtocol) -> Follower:
@@ -99,6 +101,7 @@ class Follower:
             video.rows,
             normalise=self._normalise(),
             batch_size=max(1, min(self.data.batch_size, TOKENS // tokens)),
+            bad=self.bad,
         )
         try:
             for batch in batches:

@@ -405,6 +405,8 @@ def test_a_video_with_an_unreadable_frame_is_left_out_where_that_is_allowed(root
     assert warnings_of(outcome) == ["zebra is left out: 1 of its 7 frames are unreadable"]
     assert {id_.partition("/")[0] for id_ in pictures(outcome)} == {"ant"}
     (root / "mini_davis/JPEGImages/480p/ant/00003.png").write_bytes(b"no image")
+    with pytest.raises(DataError, match="2 unreadable images so far, 1 allowed"):
+        TASK.run(oracle(), data_of(root, skip_bad=1))
     with pytest.raises(DataError, match="no object is left to score: zebra is left out"):
         TASK.run(oracle(), data_of(root, skip_bad=2))
 
