@@ -72,10 +72,13 @@ class Scoring(Dataset[Scores | DataError]):
                 "ignore", "This process .* is multi-threaded", DeprecationWarning
             )
             results = iter(loader)
-        for result in results:
-            if isinstance(result, DataError):
-                raise result
-            yield result
+        try:
+            for result in results:
+                if isinstance(result, DataError):
+                    raise result
+                yield result
+        finally:
+            del results  # else an error's traceback keeps the workers, which then end late
 
 
 def _as_is(scores: Any) -> Any:

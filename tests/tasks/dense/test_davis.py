@@ -1,6 +1,7 @@
 """DAVIS: perfect patches reach the ceiling of their grid, and nothing but the protocol counts."""
 
 import io
+import multiprocessing
 import pickle
 import shutil
 from pathlib import Path
@@ -362,9 +363,12 @@ def test_a_mask_in_colours_is_named(root: Path, workers: int) -> None:
     with Image.open(file) as picture:
         colours = picture.convert("RGB")
     colours.save(file)
+    before = set(multiprocessing.active_children())
     with pytest.raises(DataError, match=r"ant/00002.png holds colours") as caught:
         TASK.run(oracle(), data_of(root, workers=workers))
     assert "\n" not in str(caught.value)
+    # Left to the garbage collector, workers cost 10 seconds.
+    assert set(multiprocessing.active_children()) <= before
 
 
 def test_missing_files_are_told_before_anything_is_computed(root: Path) -> None:
