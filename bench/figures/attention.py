@@ -55,7 +55,7 @@ class Attention(Figure):
     """After Figure 1 of DINO: the attention of the CLS token in the last block, head by head.
 
     The recipe `attn_cls`. A row an image and a model: the photograph, the mean of the heads, the
-    heads. Each map runs from black for no attention to white for its own largest value, which the
+    heads. Each map runs from black for no attention to yellow for its own largest value, which the
     file of numbers holds. The share under a map is that of the fewest patches that hold `mass` of
     its attention: small for a head that looks at one thing, near `mass` for one that looks
     everywhere.
