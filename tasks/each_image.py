@@ -14,7 +14,7 @@ import numpy.typing as npt
 from bench import dist
 from bench.disk import whole_file
 from bench.errors import DataError
-from bench.progress import Progress
+from bench.progress import Progress, say
 
 if TYPE_CHECKING:
     from bench.maps import MapBatch
@@ -29,7 +29,8 @@ Measured = Mapping[str, Any]  # one value or array of fixed shape for each name
 class Kept:
     """What a cell has found so far, in its workspace: a killed cell continues behind it.
 
-    Without a folder nothing is kept on the disk, and a killed cell starts anew.
+    Without a folder nothing is kept on the disk, and a killed cell starts anew. A piece that the
+    disk does not take or give back is only said, and made again after a kill.
     """
 
     folder: Path | None
@@ -38,15 +39,21 @@ class Kept:
     def __post_init__(self) -> None:
         if self.folder is not None:
             for path in sorted(self.folder.glob("*.npz")):
-                with np.load(path, allow_pickle=False) as stored:
-                    self.pieces[path.stem] = dict(stored)
+                try:
+                    with path.open("rb") as file, np.load(file, allow_pickle=False) as stored:
+                        self.pieces[path.stem] = dict(stored)
+                except Exception as error:  # whatever is wrong with the file, it can be made anew
+                    say(f"{path} cannot be read ({type(error).__name__}): made anew")
 
     def keep(self, name: str, arrays: Mapping[str, Array]) -> None:
         """Adds a piece, on the disk whole or not at all."""
         self.pieces[name] = dict(arrays)
         if self.folder is not None:
-            with whole_file(self.folder / f"{name}.npz") as file:
-                np.savez(file, **dict(arrays))
+            try:
+                with whole_file(self.folder / f"{name}.npz") as file:
+                    np.savez(file, **dict(arrays))
+            except OSError as error:
+                say(f"{name} is not kept ({error}): make room for a resume")
 
 
 def each_image(
