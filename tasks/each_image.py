@@ -14,6 +14,7 @@ import numpy.typing as npt
 from bench import dist
 from bench.disk import whole_file
 from bench.errors import DataError
+from bench.feature_table import too_many_bad
 from bench.progress import Progress, say
 
 if TYPE_CHECKING:
@@ -66,7 +67,8 @@ def each_image(
 ) -> tuple[npt.NDArray[np.int64], dict[str, Array]]:
     """What `measure` finds on every readable image: (rows (n,), columns (n, ...)), rows rising.
 
-    Under a process group each process measures its share and all get everything.
+    Under a process group each process measures its share and all get everything. DataError when
+    more images are unreadable than are allowed, those of all processes together.
 
     Args:
         data: whose workspace keeps what was measured.
@@ -103,7 +105,13 @@ def each_image(
                 flush()
                 clock = time.monotonic()
     flush()
-    return _gathered(kept, split)
+    rows, columns = _gathered(kept, split)
+    if dist.world_size() > 1:  # each process has counted its own unreadable images
+        for reasons in dist.all_gather_object(list(data.skipped)):
+            data.skipped.update(dict.fromkeys(reasons))
+        if (bad := len(split) - len(rows)) > data.skip_bad:
+            raise too_many_bad(next(reversed(data.skipped)), bad, data.skip_bad)
+    return rows, columns
 
 
 def _gathered(kept: Kept, split: Split) -> tuple[npt.NDArray[np.int64], dict[str, Array]]:

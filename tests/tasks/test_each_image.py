@@ -147,6 +147,16 @@ def test_processes_of_a_group_get_everything(monkeypatch: pytest.MonkeyPatch) ->
     check(rows, columns)
 
 
+def test_unreadable_images_of_all_processes_count_together(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    data, rows, columns = in_a_group(monkeypatch, Split((1, 7)), 2)
+    check(rows, columns, (1, 7))
+    assert set(data.skipped) == {"image 1 is broken", "image 7 is broken"}
+    with pytest.raises(DataError, match="2 unreadable images so far, 1 allowed"):
+        in_a_group(monkeypatch, Split((1, 7)), 1)
+
+
 def test_unreadable_images_are_met_again_after_a_kill(tmp_path: Path) -> None:
     with pytest.raises(KeyboardInterrupt):
         measured(data_of(tmp_path, 2), Split((8, 0)), killed_at=3)
