@@ -153,9 +153,11 @@ class SampledMemory:
         piece = kept.pieces["labels"]
         images = piece["images"]
         if folder is not None:
-            width = int(piece["width"])
-            shape = (len(images), width)
-            features = np.memmap(folder / name, np.float16, "r", shape=shape)
+            shape = (len(images), int(piece["width"]))
+            if len(images):
+                features = np.memmap(folder / name, np.float16, "r", shape=shape)
+            else:
+                features = np.empty(shape, np.float16)  # what has no bytes cannot be mapped
         labels = as_tensor(piece["labels"], device)
         return cls(as_tensor(features, device), labels, images, device)
 

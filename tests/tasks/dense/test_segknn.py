@@ -510,8 +510,9 @@ def test_label_sets_that_differ_are_refused() -> None:
         run(data, PATCH)
 
 
-def test_a_memory_without_classes_is_refused() -> None:
-    data = noisy(0)
+@pytest.mark.parametrize("kept", [False, True])
+def test_a_memory_without_classes_is_refused(tmp_path: Path, kept: bool) -> None:
+    data = noisy(0, workspace=tmp_path if kept else None)
     for labels in data.train.source_set.maps.values():
         labels[:] = VOID
     for fields in ({}, HUMMINGBIRD, HUMMINGBIRD | {"memory": 400}):
