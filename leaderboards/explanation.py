@@ -1,6 +1,7 @@
 """A stored cell in words: its numbers, what they rest on, their cost and their origin."""
 
 import json
+import re
 from collections.abc import Iterable, Iterator
 from dataclasses import replace
 from typing import Any
@@ -53,9 +54,12 @@ def _interval(metric: Metric, column: Column) -> str:
 
 def _facts(found: StoredCell) -> Iterator[tuple[str, str]]:
     result, identity = found.result, found.result.identity
-    fields = "&".join(f"{key}={value}" for key, value in sorted(identity.fields.items()))
+    given = {name: value for name, value in identity.fields.items() if name != "facts"}
+    fields = "&".join(f"{key}={value}" for key, value in sorted(given.items()))
     yield "protocol", f"{identity.task} version {identity.task_version}, {fields or 'its defaults'}"
     yield "data set", _data(result.dataset)
+    if facts := identity.fields.get("facts"):
+        yield "and", _joined(*(f"{name} {_short(value)}" for name, value in facts.items()))
     yield "model", _model(result)
     if trained := _trained(result):
         yield "trained on", trained
@@ -73,12 +77,17 @@ def _facts(found: StoredCell) -> Iterator[tuple[str, str]]:
     yield "folder", str(found.folder)
 
 
+def _short(text: str) -> str:
+    """Manifests as the data set's are shown, other texts as they are."""
+    return f"manifest {text[:8]}" if re.fullmatch("[0-9a-f]{64}", text) else text
+
+
 def _data(dataset: dict[str, Any]) -> str:
     images, manifests = dataset.get("images", {}), dataset.get("manifests", {})
     if not isinstance(images, dict):
         images = {"all": images}
     splits = (
-        f"{name} {count:,} images"
+        f"{name} {count:,}{'' if name == 'objects' else ' images'}"
         + (f" (manifest {manifests[name][:8]})" if name in manifests else "")
         for name, count in images.items()
     )

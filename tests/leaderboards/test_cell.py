@@ -172,6 +172,22 @@ def test_a_result_with_nothing_but_its_numbers_can_be_told(store_of: Fill, resul
     assert "None" not in text
 
 
+def test_what_a_task_reads_beside_its_data_is_told_apart_from_its_options(
+    store_of: Fill, result: Make
+) -> None:
+    read = {"test": hashlib.sha256(b"test").hexdigest(), "images": "ev32-bicubic"}
+    cell = result("mae", fields={"k": 10, "facts": read})
+    lines = explain(store_of(cell), "mae", "knn")[0].splitlines()
+    assert "protocol    knn version 1, k=10" in lines
+    assert f"and         images ev32-bicubic, test manifest {read['test'][:8]}" in lines
+
+
+def test_objects_of_videos_are_not_called_images(store_of: Fill, result: Make) -> None:
+    cell = result("mae", dataset={"name": "davis2017", "images": {"objects": 61, "val": 1999}})
+    text, _ = explain(store_of(cell), "mae", "knn")
+    assert "davis2017, objects 61, val 1,999 images" in text
+
+
 # predictions
 
 
