@@ -42,7 +42,8 @@ def found_masks(
     todo = [place for place in share if _name(place) not in kept.pieces]
     counts = [sum(len(videos[place].rows) for place in places) for places in (share, todo)]
     follower = Follower.of(model, data, protocol)
-    with Progress("masks", counts[0], counts[0] - counts[1]) as progress:
+    label = f"davis {data.open('val').name}"
+    with Progress(label, counts[0], counts[0] - counts[1]) as progress:
         for place in todo:
             followed = follower.follow(videos[place], progress)
             pngs = [np.frombuffer(index_png(mask), np.uint8) for mask in followed.masks]

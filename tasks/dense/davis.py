@@ -103,7 +103,8 @@ class Davis(Task):
 
         follower = Follower.of(model, data, self.rules())
         videos = [video for video in videos_of(data) if not names or video.name in names]
-        with Progress("masks", sum(len(video.rows) for video in videos)) as progress:
+        label = f"davis {data.open('val').name}"
+        with Progress(label, sum(len(video.rows) for video in videos)) as progress:
             for video in videos:
                 if masks := follower.follow(video, progress).masks:
                     yield video.name, video.frames, masks
