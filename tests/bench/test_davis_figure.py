@@ -182,6 +182,18 @@ def test_the_animation_shows_every_frame_at_ten_a_second(found: Found) -> None:
         assert np.abs(mine[edge].astype(int) - [128, 0, 0]).max(initial=0) < 5
 
 
+def test_the_animation_has_the_true_borders_in_white(found: Found) -> None:
+    clip, last = found.clips[0], len(found.clips[0].frames) - 1
+    picture, truth = painted_frame(clip, last), clip.truth(last)
+    assert (clip.masks[last] != truth).any()
+    large = np.array(Image.fromarray(truth).resize(picture.shape[1::-1], Image.Resampling.NEAREST))
+    for number in clip.numbers:
+        beside = np.pad(large == number, 1, mode="edge")
+        whole = beside[:-2, 1:-1] & beside[2:, 1:-1] & beside[1:-1, :-2] & beside[1:-1, 2:]
+        edge = (large == number) & ~whole
+        assert (picture[edge] == 255).all(-1).mean() > 0.9  # but where two ways of rounding differ
+
+
 def test_long_videos_are_thinned_and_sizes_share_a_canvas(
     found: Found, monkeypatch: pytest.MonkeyPatch
 ) -> None:
