@@ -20,7 +20,7 @@ from bench.plan import Request
 from bench.probing import Probe, run_probes
 from bench.progress import say
 from bench.recording import Cell, charge, result_of, shown, with_class_names
-from bench.records import Outcome
+from bench.records import Identity, Outcome
 from bench.sharing import SharedPass, shared_passes
 from bench.store import Store
 from bench.task import TaskData
@@ -86,6 +86,7 @@ class Filling:
             if (old := self.store.get(identity)) is None:
                 return Cell(request, data, identity, name)
             self.report.stood.append(old)
+            _sweep(self._place(data, identity))
         except Exception as error:
             self.report.fail(name, error)
         return None
@@ -159,8 +160,11 @@ class Filling:
             torch.cuda.reset_peak_memory_stats()
 
     @staticmethod
-    def _folder(cell: Cell) -> AbstractContextManager[Path | None]:
-        return workspace(cell.data.cache.root / "work" / cell.identity.digest)
+    def _place(data: TaskData, identity: Identity) -> Path:
+        return data.cache.root / "work" / identity.digest
+
+    def _folder(self, cell: Cell) -> AbstractContextManager[Path | None]:
+        return workspace(self._place(cell.data, cell.identity))
 
     def _keep(self, cell: Cell, outcome: Outcome) -> None:
         """Scores and stores an outcome."""
@@ -179,3 +183,10 @@ class Filling:
             yield
         except Exception as error:
             self.report.fail(cell.name, error)
+
+
+def _sweep(folder: Path) -> None:
+    """Removes what a cell left that was killed between storing its result and removing this."""
+    if folder.exists():
+        with workspace(folder):
+            pass

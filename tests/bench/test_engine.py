@@ -260,3 +260,15 @@ def test_a_task_on_data_without_its_split_is_told_which_have_one(
     (reason,) = report.failed.values()
     assert "no split 'database'" in reason
     assert "mini_oxford, roxford5k, rparis6k" in reason
+
+
+def test_what_a_cell_left_when_it_was_killed_after_storing_goes(
+    mini: Path, settings: Settings, tmp_path: Path
+) -> None:
+    store = Store(tmp_path / "results")
+    (made,) = evaluate([MODEL], ["knn@mini_objects"], store, settings).ran
+    left = settings.cache / "work" / made.identity.digest
+    left.mkdir(parents=True)
+    (left / "rows-0.npz").write_bytes(b"1")
+    assert len(evaluate([MODEL], ["knn@mini_objects"], store, settings).stood) == 1
+    assert not left.exists()
