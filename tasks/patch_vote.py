@@ -10,7 +10,6 @@ from torch import Tensor
 
 from bench.annotations import VOID
 
-MOST = 255  # neighbours that a vote by pixels can count
 VOTE_ROWS = {"cpu": 64, "cuda": 4096}  # patches at once: on a host they then stay in cache
 
 
@@ -21,7 +20,7 @@ def pixel_mode(labels: Tensor, ks: Sequence[int], void_votes: bool = True) -> di
 
     Args:
         labels: (n, max k, w) uint8, nearest neighbour first.
-        ks: numbers of neighbours, `MOST` at most.
+        ks: numbers of neighbours, 255 at most.
         void_votes: whether void is a label like the others; else it is found only where no
             neighbour has a class.
 

@@ -9,6 +9,8 @@ Vote = Literal["pixels", "soft"]
 Distance = Literal["cosine", "l2", "both"]
 Void = Literal["vote", "first", "skip", "zero"]
 
+MOST = 255  # neighbours that a vote by pixels can count
+
 #: Label sets whose files have void as 0, before all classes: there CAPI's ties go to it.
 VOID_FIRST = ("ade20k-150",)
 

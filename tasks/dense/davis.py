@@ -34,8 +34,8 @@ class Davis(Task):
     What surprises: objects are those of the first frame. One that is smaller than a patch may have
     no seed; it is then never predicted, and a warning names it. Where a first frame skips a number,
     there is no such object (the official evaluator gives it 1 as long as it stays away). Candidates
-    exactly as near as the last of the top k all count. Published numbers moved by up to 0.3 points
-    with the version of torch.
+    exactly as near as the last of the top k all count. Intervals are a little narrow, as objects of
+    one video move together. Published numbers moved by up to 0.3 points with the version of torch.
 
     Attributes:
         protocol: gives the value of each option that is `none`.

@@ -12,7 +12,7 @@ from bench.annotations import Annotations, annotations_of
 from bench.errors import DataError, SpecError
 from bench.records import Metric, Outcome
 from bench.task import FrozenPass, Task, TaskData, with_warnings
-from tasks.segknn_protocols import SEGKNN, VOID_FIRST, Distance, SegknnProtocol, Void, Vote
+from tasks.segknn_protocols import MOST, SEGKNN, VOID_FIRST, Distance, SegknnProtocol, Void, Vote
 from tasks.segmentation_metric import (
     COUNTED,
     class_iou,
@@ -24,8 +24,6 @@ if TYPE_CHECKING:
     from bench.checkpoint import LoadedModel
     from bench.split import Split
     from bench.transforms import SquareTransform
-
-MOST = 255  # neighbours whose votes are counted
 
 
 @dataclass(frozen=True, kw_only=True)
