@@ -17,7 +17,7 @@ from tasks.each_image import Kept
 from tasks.video_following import Follower
 from tasks.video_metric import statistics
 from tasks.video_scoring import Scores, Scoring
-from tasks.videos import Video
+from tasks.videos import Video, check_annotations
 
 if TYPE_CHECKING:
     from bench.checkpoint import LoadedModel
@@ -41,6 +41,7 @@ def found_masks(
     kept, share = Kept(folder), dist.shard(len(videos))
     todo = [place for place in share if _name(place) not in kept.pieces]
     counts = [sum(len(videos[place].rows) for place in places) for places in (share, todo)]
+    check_annotations(data.open("val"), [videos[place] for place in todo])
     follower = Follower.of(model, data, protocol)
     label = f"davis {data.open('val').name}"
     with Progress(label, counts[0], counts[0] - counts[1]) as progress:

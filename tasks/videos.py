@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -98,6 +100,18 @@ def annotation(frames: Split, video: Video, place: int, size: tuple[int, ...] = 
     if size and labels.shape != size:
         raise unequal(video, place, labels.shape, size)
     return labels
+
+
+def check_annotations(frames: Split, videos: Iterable[Video]) -> None:
+    """Reads all annotations that will be compared: a broken one stops the work before it begins."""
+
+    def check(video: Video) -> None:
+        size = annotation(frames, video, 0).shape
+        for place in range(1, len(video.rows) - 1):
+            annotation(frames, video, place, size)
+
+    with ThreadPoolExecutor(8) as pool:  # decoding leaves the interpreter free
+        list(pool.map(check, videos))
 
 
 def unequal(video: Video, place: int, found: tuple[Any, ...], size: tuple[Any, ...]) -> DataError:

@@ -337,12 +337,24 @@ def test_davis_2016_takes_all_objects_as_one(root: Path, tmp_path: Path) -> None
 
 
 def test_frames_of_another_size_are_named(root: Path) -> None:
-    file = root / "mini_davis/JPEGImages/480p/zebra/00003.png"
-    Image.new("RGB", (96, 64)).save(file)
-    expected = r"frame zebra/00003 has 96 x 64 pixels, the first of its sequence 128 x 64"
+    frames = sorted((root / "mini_davis/JPEGImages/480p/zebra").iterdir())
+    Image.new("RGB", (96, 64)).save(frames[-1])  # whose mask is not compared
+    last = rf"frame zebra/{frames[-1].stem} has 96 x 64 pixels, the first of its .* 128 x 64"
     for skip_bad in (0, 5):
-        with pytest.raises(DataError, match=expected):
+        with pytest.raises(DataError, match=last):
             TASK.run(oracle(), data_of(root, skip_bad=skip_bad))
+    Image.new("RGB", (96, 64)).save(frames[3])
+    with pytest.raises(DataError, match=r"zebra/00003.png has 128 x 64 pixels, its image 00003"):
+        TASK.run(oracle(), data_of(root))
+
+
+def test_a_broken_annotation_stops_before_any_frame_is_seen(
+    root: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (root / "mini_davis/Annotations/480p/ant/00003.png").write_bytes(b"no mask")
+    monkeypatch.setattr(Follower, "follow", lambda *_: pytest.fail("it follows a video"))
+    with pytest.raises(DataError, match=r"cannot read mask .*ant/00003.png"):
+        TASK.run(oracle(), data_of(root))
 
 
 def test_annotations_of_another_size_are_named(root: Path) -> None:
