@@ -124,8 +124,9 @@ class Segknn(Task):
         return replace(SEGKNN[self.protocol], **given)
 
     def facts(self, data: TaskData) -> dict[str, str]:
-        """The images that are predicted, where they are not val's."""
-        return {} if self.split == "val" else {self.split: data.manifest((self.split,))}
+        """The set of labels, and the images that are predicted where they are not val's."""
+        facts = {"label_set": annotations_of(data.open("train"), "semantic").label_set}
+        return facts if self.split == "val" else {**facts, self.split: data.manifest((self.split,))}
 
     def passes(self, model: LoadedModel, data: TaskData) -> Sequence[FrozenPass]:
         """Tokens of the images that are predicted, and of train unless it is cropped at random."""

@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from PIL import Image
 from sklearn.metrics import jaccard_score
 
 from bench import plan
@@ -18,8 +19,9 @@ from bench.engine import Settings, task_data
 from bench.errors import DataError, SpecError
 from bench.features import FeatureCache
 from bench.records import Outcome
+from bench.spec import parse_dataset
 from bench.subsets import uniform
-from bench.task import warnings_of
+from bench.task import TaskData, warnings_of
 from leaderboards.confusion import Confusion
 from leaderboards.predictions import table
 from tasks import patch_memory, patch_predictions, patch_scaler, patch_search
@@ -499,6 +501,18 @@ def test_data_without_classes_of_pixels_are_refused() -> None:
     data.train.source_set.__class__.annotations = None
     with pytest.raises(SpecError, match="says nothing of the classes of pixels"):
         run(data, PATCH)
+
+
+def test_the_identity_knows_the_labels_and_other_images_than_val(tmp_path: Path) -> None:
+    (tmp_path / "CamVid").mkdir()
+    for part in ("train", "test"):
+        for folder in (part, f"{part}annot"):
+            (tmp_path / "CamVid" / folder).mkdir()
+            Image.new("L", (8, 8)).save(tmp_path / "CamVid" / folder / "a.png")
+    data = TaskData(parse_dataset("camvid"), tmp_path, FeatureCache(tmp_path / "cache"))
+    assert Segknn().facts(data) == {"label_set": "camvid-11"}
+    asked = Segknn(split="test").facts(data)
+    assert asked == {"label_set": "camvid-11", "test": data.manifest(("test",))}
 
 
 def test_label_sets_that_differ_are_refused() -> None:
