@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Protocol, final
+from typing import Any, Protocol, final
 
 import numpy as np
 import numpy.typing as npt
@@ -144,7 +144,7 @@ class SampledMemory:
         if "labels" not in kept.pieces:
             chosen = _Chosen(classes, patch, most, numbers, seed)
             if folder is None:
-                features = np.concatenate(list(chosen.of(views)))
+                features = _emptied(list(chosen.of(views)))
             else:
                 with whole_file(folder / name) as file:
                     for values in chosen.of(views):
@@ -205,7 +205,18 @@ class _Chosen:
     def arrays(self) -> dict[str, npt.NDArray[np.generic]]:
         """What lies beside the features."""
         return {
-            "labels": np.concatenate(self.labels),
-            "images": np.concatenate(self.images),
+            "labels": _emptied(self.labels),
+            "images": _emptied(self.images),
             "width": np.array(self.width),
         }
+
+
+def _emptied(parts: list[npt.NDArray[Any]]) -> npt.NDArray[Any]:
+    """All rows of the parts in one array; each part goes as it is copied, so none is held twice."""
+    joined = np.empty((sum(map(len, parts)), *parts[0].shape[1:]), dtype=parts[0].dtype)
+    end = len(joined)
+    while parts:
+        part = parts.pop()
+        joined[end - len(part) : end] = part
+        end -= len(part)
+    return joined
