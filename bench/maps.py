@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import closing
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Literal, cast
@@ -16,10 +16,12 @@ from bench.backbone import Backbone
 from bench.errors import CheckpointError
 from bench.extraction import PRECISIONS, Pass
 from bench.feature_file import Rows
-from bench.loader import buckets, image_batches
+from bench.loader import ImageBatch, buckets, image_batches
 from bench.positions import PosInterp
 
 if TYPE_CHECKING:
+    from PIL import Image
+
     from bench.checkpoint import LoadedModel
     from bench.split import Split
     from bench.task_data import TaskData
@@ -76,7 +78,8 @@ def map_batches(
         recipe: a map recipe such as `patch`, `key_last`, `attn_cls` or `proto`.
         rows: which samples of the split; by default all.
         pad: whether sides that the patch does not divide are filled up with zeros at the right and
-            the bottom, after normalisation, instead of being cropped.
+            the bottom, after normalisation, instead of being cropped. Images smaller than a patch
+            then count as unreadable.
         normalise: in place of the model's own.
         batch_size: in place of that of the data.
         bad: unreadable rows of earlier calls and why, which count too; those of this one are added.
@@ -92,19 +95,43 @@ def map_batches(
     bad = {} if bad is None else bad
     first = 1 if transform.ragged else size
     with closing(image_batches(split, transform, chosen, first, data.workers, pin)) as read:
-        ragged = buckets(read, size, lambda image: _filled(image.pixels, patch))
+        whole = _no_specks(read, split, patch)
+        ragged = buckets(whole, size, lambda image: _filled(image.pixels, patch))
         for bucket in ragged if transform.ragged else ([batch] for batch in read):
             if bucket[0].bad:
                 bad.update(bucket[0].bad)
                 data.leave_out(bad)
             if not len(bucket[0].rows):
                 continue
-            images = [_pixels(job, image.pixels, normalise, patch) for image in bucket]
+            change = normalise or model.backbone.input.normalise
+            images = [
+                _filled_up(change(i.pixels.to(job.device, non_blocking=True)), patch)
+                for i in bucket
+            ]
             yield MapBatch(
                 torch.cat([image.rows for image in bucket]).numpy(),
                 _forward(job, torch.cat(images), recipe),
                 np.array([i.pixels.shape[2:] for i in bucket for _ in range(len(i.rows))]),
             )
+
+
+@torch.inference_mode()
+def map_of(
+    model: LoadedModel,
+    image: Image.Image,
+    transform: Transform,
+    recipe: str,
+    device: str,
+    pad: bool = False,
+) -> tuple[Tensor, tuple[int, int]]:
+    """Map (h, w, c) in float32 of any one image, as in `map_batches`, and its (height, width)."""
+    backbone = model.backbone.to(device)
+    pixels = transform(image)[None]  # (1, 3, h, w)
+    images = backbone.input.normalise(pixels.to(device))
+    if pad:
+        images = _filled_up(images, backbone.patch_size)
+    maps = backbone.features(images, [recipe])[recipe].float()
+    return maps[0], (pixels.shape[2], pixels.shape[3])
 
 
 def _filled(pixels: Tensor, patch: int) -> tuple[int, int]:
@@ -113,12 +140,24 @@ def _filled(pixels: Tensor, patch: int) -> tuple[int, int]:
     return height + -height % patch, width + -width % patch
 
 
-def _pixels(job: Pass, pixels: Tensor, normalise: Normalise | None, patch: int) -> Tensor:
-    """(1, 3, h, w) normalised on the device, zeros at the right and the bottom."""
-    height, width = _filled(pixels, patch)
-    change = normalise or job.model.backbone.input.normalise
-    images = change(pixels.to(job.device, non_blocking=True))
+def _filled_up(images: Tensor, patch: int) -> Tensor:
+    """Normalised (b, 3, h, w) with zeros at the right and the bottom, up to whole patches."""
+    height, width = _filled(images, patch)
     return F.pad(images, (0, width - images.shape[3], 0, height - images.shape[2]))
+
+
+def _no_specks(images: Iterable[ImageBatch], split: Split, patch: int) -> Iterator[ImageBatch]:
+    """Single images, those smaller than a patch as unreadable."""
+    for image in images:
+        if len(image.rows) and min(image.pixels.shape[2:]) < patch:
+            row, (height, width) = int(image.rows[0]), image.pixels.shape[2:]
+            why = (
+                f"image {split.source(row)[2]} of {split.name} has {width} x {height} pixels, less "
+                f"than a patch of {patch} px: enlarge it, or pass --skip-bad N to leave out up to "
+                "N such images"
+            )
+            image = ImageBatch(image.rows[:0], image.pixels[:0], {row: why})
+        yield image
 
 
 def _forward(job: Pass, images: Tensor, recipe: str) -> Tensor:

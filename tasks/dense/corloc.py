@@ -40,7 +40,8 @@ class CorLoc(Task):
 
     What surprises: a model with random weights may find all patches alike, and its box is then the
     whole image, which meets many large objects. Difficult and truncated objects of VOC count, as in
-    LOST. Of patches of equal degree the first in reading order comes first.
+    LOST. Of patches of equal degree the first in reading order comes first. An image smaller than a
+    patch counts as unreadable.
 
     Attributes:
         k_patches: patches of lowest degree among which the seed looks for votes.
@@ -110,20 +111,13 @@ class CorLoc(Task):
 
     def look(self, model: LoadedModel, image: Image.Image, device: str) -> npt.NDArray[np.float64]:
         """(4,) the box that LOST finds in any image: left, top, right, bottom in its pixels."""
-        import torch
-        import torch.nn.functional as F
-
+        from bench.maps import map_of
         from bench.transforms import NativeTransform
         from tasks.lost import lost
 
-        backbone = self._prepared(model).backbone.to(device)
-        pixels, patch = NativeTransform()(image)[None], backbone.patch_size  # (1, 3, h, w)
-        height, width = pixels.shape[2:]
-        with torch.inference_mode():
-            images = backbone.input.normalise(pixels.to(device))
-            images = F.pad(images, (0, -width % patch, 0, -height % patch))
-            keys = backbone.features(images, ["key_last"])["key_last"].float()
-        return lost(keys[0], self.k_patches).box(patch, (height, width))
+        own = self._prepared(model)
+        keys, size = map_of(own, image, NativeTransform(), "key_last", device, pad=True)
+        return lost(keys, self.k_patches).box(own.backbone.patch_size, size)
 
     def _prepared(self, model: LoadedModel) -> LoadedModel:
         """The model with the asked positions; SpecError where it lacks keys of the whole image."""

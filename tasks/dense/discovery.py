@@ -135,15 +135,11 @@ class Discovery(Task):
 
     def look(self, model: LoadedModel, image: Image.Image, device: str) -> Bools:
         """(n, s, s) masks of the candidates on the square image of `size_px`."""
-        import torch
+        from bench.maps import map_of
 
-        backbone = self._prepared(model).backbone.to(device)
-        pixels = self.transform()(image)[None]  # (1, 3, s, s)
-        with torch.inference_mode():
-            images = backbone.input.normalise(pixels.to(device))
-            maps = backbone.features(images, [self.values.maps])[self.values.maps]
-        cells = self._masks(maps[0].float())
-        side, patch = pixels.shape[-1], backbone.patch_size
+        own = self._prepared(model)
+        maps, (side, _) = map_of(own, image, self.transform(), self.values.maps, device)
+        cells, patch = self._masks(maps), own.backbone.patch_size
         rest = side - cells.shape[1] * patch
         masks = cells.repeat(patch, axis=1).repeat(patch, axis=2)
         return np.pad(masks, ((0, 0), (0, rest), (0, rest)))

@@ -177,11 +177,13 @@ def test_positions_are_interpolated_as_in_dino_unless_asked_otherwise() -> None:
     assert CorLoc(positions="model")._prepared(model) is model
 
 
-def test_an_image_smaller_than_a_patch_is_one_padded_patch(tmp_path: Path) -> None:
-    root = write_coded(tmp_path, {"a": scene((5, 3), (0, 0, 3, 5))})
-    _, outcome = run(SPEC, root, reader(alike))
-    assert boxes_in(outcome) == [(0.0, 0.0, 3.0, 5.0)]
-    assert outcome.columns["best_iou"].tolist() == [1.0]
+def test_an_image_smaller_than_a_patch_is_named_and_may_be_left_out(tmp_path: Path) -> None:
+    root = write_coded(tmp_path, {"speck": scene((5, 30), (0, 0, 3, 5)), **photos()})
+    small = r"JPEGImages/speck\.\w+ of voc2012.* has 30 x 5 pixels, less than a patch of 8 px"
+    with pytest.raises(DataError, match=small):
+        run(SPEC, root, reader(alike))
+    _, outcome = run(SPEC, root, reader(alike), skip_bad=1)
+    assert outcome.columns["id"].tolist() == sorted(photos())
 
 
 def test_boxes_of_masks_are_marked(tmp_path: Path) -> None:
