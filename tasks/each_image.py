@@ -1,4 +1,4 @@
-"""Tasks that measure something on every image by itself, from one map of its patches."""
+"""Tasks that measure something on every image by itself."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import time
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 
 import numpy as np
 import numpy.typing as npt
@@ -18,12 +18,22 @@ from bench.feature_table import too_many_bad
 from bench.progress import Progress, say
 
 if TYPE_CHECKING:
-    from bench.maps import MapBatch
     from bench.split import Split
     from bench.task import TaskData
 
 Array = npt.NDArray[Any]
 Measured = Mapping[str, Any]  # one value or array of fixed shape for each name
+
+
+class Batch(Protocol):
+    """What is asked of a batch here."""
+
+    @property
+    def rows(self) -> npt.NDArray[np.int64]:
+        """(b,) places of its images in the split."""
+
+
+B = TypeVar("B", bound=Batch)
 
 
 @dataclass
@@ -60,8 +70,8 @@ class Kept:
 def each_image(
     data: TaskData,
     split: Split,
-    batches: Callable[[npt.NDArray[np.int64]], Iterator[MapBatch]],
-    measure: Callable[[int, MapBatch, int], Measured],
+    batches: Callable[[npt.NDArray[np.int64]], Iterator[B]],
+    measure: Callable[[int, B, int], Measured],
     label: str,
     seconds: float = 10.0,
 ) -> tuple[npt.NDArray[np.int64], dict[str, Array]]:
@@ -73,7 +83,7 @@ def each_image(
     Args:
         data: whose workspace keeps what was measured.
         split: the images.
-        batches: maps of the asked rows (`bench.maps.map_batches`), in any order.
+        batches: the asked rows in any order, with what is measured (`bench.maps.map_batches`).
         measure: (row, batch, place in the batch) -> values; the same names and shapes every time.
         label: for the progress line.
         seconds: after which what was measured goes to the disk.

@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from bench.task import TaskData
 
 Token = Literal["auto", "cls", "avg", "avg_fcnorm"]
+Positions = Literal["dino", "size", "model"]  # `bench.maps.placed`
 
 
 def token_of(token: Token, backbone: Backbone) -> str:

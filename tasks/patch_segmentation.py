@@ -6,16 +6,14 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
-import torch
 
 from bench import dist, subsets
 from bench.annotations import Annotations, LabelMap, semantic_of
 from bench.errors import DataError
-from bench.maps import MapBatch
 from bench.progress import Progress
 from tasks.each_image import Kept, each_image
 from tasks.patch_labels import resized
@@ -57,6 +55,13 @@ class Choice:
         place = int(np.nanargmax(self.miou.ravel())) if self.held else 0
         k, distance = divmod(place, len(self.distances))
         return self.ks[k], self.distances[distance]
+
+
+class _Predicted(NamedTuple):
+    """Labels (s, s) of the one image `rows` (1,)."""
+
+    rows: Rows
+    labels: LabelMap
 
 
 @dataclass(eq=False)
@@ -157,15 +162,14 @@ class PatchSegmentation:
         """(rows of test, counts of pixels): each readable image predicted under one setting."""
         table = self.data.tokens(self.model, self.test, self.view)
 
-        def batches(rows: Rows) -> Iterator[MapBatch]:
+        def batches(rows: Rows) -> Iterator[_Predicted]:
             readable = rows[np.isin(rows, table.split_rows)]
             asked = (table, readable, self._images, [setting])
             for row, found in self.predictor.predictions(*asked):
-                label = torch.from_numpy(found[setting])[None]
-                yield MapBatch(np.array([row]), label, np.array([label.shape[1:]]))
+                yield _Predicted(np.array([row]), found[setting])
 
-        def measure(row: int, batch: MapBatch, place: int) -> Mapping[str, Any]:
-            return self._counts(self.test, row, batch.maps[place].numpy())
+        def measure(row: int, batch: _Predicted, _: int) -> Mapping[str, Any]:
+            return self._counts(self.test, row, batch.labels)
 
         return each_image(self.data, self.test, batches, measure, f"segknn {self.test.name}")
 

@@ -6,8 +6,8 @@ from dataclasses import dataclass
 from typing import Literal
 
 from bench.errors import SpecError
+from tasks.frozen import Positions
 
-Positions = Literal["dino", "size", "model"]
 Normalise = Literal["davis", "model"]
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, ClassVar, Literal
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 import numpy.typing as npt
@@ -15,6 +15,7 @@ from bench.records import Metric, Outcome
 from bench.stats import accuracy_metric, bootstrap_metric
 from bench.task import Task, TaskData, with_warnings
 from bench.voc import XML, voc_boxes
+from tasks.frozen import Positions
 
 if TYPE_CHECKING:
     from PIL import Image
@@ -57,7 +58,7 @@ class CorLoc(Task):
 
     k_patches: int = 100
     iou: float = 0.5
-    positions: Literal["model", "dino", "size"] = "dino"
+    positions: Positions = "dino"
 
     def __post_init__(self) -> None:
         if self.k_patches < 1:

@@ -12,7 +12,8 @@ from bench.errors import DataError, SpecError
 from bench.records import Metric, Outcome
 from bench.stats import bootstrap_metric
 from bench.task import Task, TaskData, with_warnings
-from tasks.video_protocols import PROTOCOLS, Normalise, Positions, VideoProtocol
+from tasks.frozen import Positions
+from tasks.video_protocols import PROTOCOLS, Normalise, VideoProtocol
 from tasks.videos import videos_of
 
 if TYPE_CHECKING:

@@ -14,6 +14,7 @@ from bench.errors import DataError, SpecError
 from bench.records import Metric, Outcome
 from bench.stats import bootstrap_metric
 from bench.task import Task, TaskData, with_warnings
+from tasks.frozen import Positions
 from tasks.jaccard import Bools, Floats, best_ious, kept_cells
 
 if TYPE_CHECKING:
@@ -88,7 +89,7 @@ class Discovery(Task):
     mass: float | None = None
     objects: Literal["semantic", "instance"] = "semantic"
     void: Literal["background", "ignore"] = "background"
-    positions: Literal["model", "dino", "size"] = "dino"
+    positions: Positions = "dino"
 
     def __post_init__(self) -> None:
         if self.size_px is not None and self.size_px < 1:
