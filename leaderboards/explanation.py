@@ -1,11 +1,12 @@
 """A stored cell in words: its numbers, what they rest on, their cost and their origin."""
 
+import dataclasses
 import json
 import re
 from collections.abc import Iterable, Iterator
-from dataclasses import replace
 from typing import Any
 
+from bench import registry
 from bench.records import Metric, Result
 from leaderboards.cell import StoredCell
 from leaderboards.cells import pretraining
@@ -39,7 +40,7 @@ def _metrics(result: Result) -> Iterator[str]:
     width = max(LABEL, *(len(name) + 2 for name in names))
     for name in names:
         metric = result.metrics[name]
-        (column,) = columns_of([replace(result, headline=name)]).values()
+        (column,) = columns_of([dataclasses.replace(result, headline=name)]).values()
         value = column.show(metric.value) + (" %" if column.percent else "")
         tail = [_interval(metric, column), f"n {metric.n:,}" if metric.n is not None else ""]
         yield f"{name:<{width}}{value:>8}  {tail[0]:<16}  {tail[1]}".rstrip()
@@ -56,7 +57,9 @@ def _facts(found: StoredCell) -> Iterator[tuple[str, str]]:
     result, identity = found.result, found.result.identity
     given = {name: value for name, value in identity.fields.items() if name != "facts"}
     fields = "&".join(f"{key}={value}" for key, value in sorted(given.items()))
-    yield "protocol", f"{identity.task} version {identity.task_version}, {fields or 'its defaults'}"
+    default = "" if "protocol" in given else _default_protocol(identity.task)
+    told = f"{identity.task} version {identity.task_version}"
+    yield "protocol", _joined(told, default, fields or "its defaults")
     yield "data set", _data(result.dataset)
     if facts := identity.fields.get("facts"):
         yield "and", _joined(*(f"{name} {_short(value)}" for name, value in facts.items()))
@@ -75,6 +78,14 @@ def _facts(found: StoredCell) -> Iterator[tuple[str, str]]:
     columns = ", ".join(found.outcome.columns)
     yield "outcome", f"{len(found.outcome):,} rows: {columns}"
     yield "folder", str(found.folder)
+
+
+def _default_protocol(task: str) -> str:
+    """The published protocol that a task follows unless told otherwise; empty where none."""
+    if task not in registry.names("task"):
+        return ""  # of a plug-in that is not here
+    fields = dataclasses.fields(registry.load("task", task))
+    return next((str(field.default) for field in fields if field.name == "protocol"), "")
 
 
 def _short(text: str) -> str:

@@ -182,6 +182,18 @@ def test_what_a_task_reads_beside_its_data_is_told_apart_from_its_options(
     assert f"and         images ev32-bicubic, test manifest {read['test'][:8]}" in lines
 
 
+def test_the_published_protocol_is_named_where_it_is_the_default(
+    store_of: Fill, result: Make
+) -> None:
+    plain = result("mae", spec="segknn@camvid")
+    lines = explain(store_of(plain), "mae", "segknn")[0].splitlines()
+    assert "protocol    segknn version 1, segknn_capi, its defaults" in lines
+    fields = {"protocol": "segknn_hummingbird"}
+    other = result("dino", spec="segknn@camvid?protocol=segknn_hummingbird", fields=fields)
+    lines = explain(store_of(other), "dino", "segknn")[0].splitlines()
+    assert "protocol    segknn version 1, protocol=segknn_hummingbird" in lines
+
+
 def test_objects_of_videos_are_not_called_images(store_of: Fill, result: Make) -> None:
     cell = result("mae", dataset={"name": "davis2017", "images": {"objects": 61, "val": 1999}})
     text, _ = explain(store_of(cell), "mae", "knn")
