@@ -83,6 +83,18 @@ def _check_size(path: Path, size: tuple[int, int], image: Path) -> None:
         )
 
 
+def resized_labels(labels: LabelMap, size: tuple[int, int]) -> LabelMap:
+    """(height, width) of `size`: the pixel under each centre, floor((i + 1/2) old / new).
+
+    PIL's nearest, which torchvision takes for label images too; labels of that size come back as
+    they are.
+    """
+    if labels.shape == size:
+        return labels
+    picture = Image.fromarray(labels).resize((size[1], size[0]), Image.Resampling.NEAREST)
+    return np.array(picture)  # a picture's own memory cannot be written
+
+
 def index_png(labels: npt.NDArray[np.integer]) -> bytes:
     """A PNG of labels (h, w) below 256 in VOC's palette, as the official evaluators read it."""
     picture = Image.fromarray(labels.astype(np.uint8), "L")

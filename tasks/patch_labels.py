@@ -7,7 +7,6 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-from PIL import Image
 
 from bench.annotations import VOID, LabelMap
 from tasks.segknn_protocols import Void, Vote
@@ -15,14 +14,6 @@ from tasks.segknn_protocols import Void, Vote
 Bools = npt.NDArray[np.bool_]
 Rows = npt.NDArray[np.int64]
 Blocks = npt.NDArray[np.uint8]  # (patches, pixels of a patch), both row by row
-
-
-def resized(labels: LabelMap, width: int, height: int) -> LabelMap:
-    """(height, width) labels of the pixels whose centres are nearest, as PIL finds them."""
-    if labels.shape == (height, width):
-        return labels
-    picture = Image.fromarray(labels)
-    return np.asarray(picture.resize((width, height), Image.Resampling.NEAREST))
 
 
 def blocks(labels: LabelMap, patch: int) -> Blocks:

@@ -14,9 +14,9 @@ import numpy.typing as npt
 from bench import dist, subsets
 from bench.annotations import Annotations, LabelMap, semantic_of
 from bench.errors import DataError
+from bench.label_maps import resized_labels
 from bench.progress import Progress
 from tasks.each_image import Kept, each_image
-from tasks.patch_labels import resized
 from tasks.patch_memory import Memory, SampledMemory, TokenMemory
 from tasks.patch_predictions import Predictor, Setting
 from tasks.patch_scaler import Scaler
@@ -230,9 +230,9 @@ class PatchSegmentation:
         """`pixel_counts` of an image: its labels in the size of the prediction, or the reverse."""
         truth = semantic_of(split, row)
         if self.native:
-            prediction = resized(prediction, truth.shape[1], truth.shape[0])
+            prediction = resized_labels(prediction, (truth.shape[0], truth.shape[1]))
         else:
-            truth = resized(truth, prediction.shape[1], prediction.shape[0])
+            truth = resized_labels(truth, (prediction.shape[0], prediction.shape[1]))
         return pixel_counts(truth, prediction, self.classes)
 
     def _folder(self, name: str) -> Path | None:

@@ -18,9 +18,9 @@ from torchvision.transforms import functional as colours
 from bench.annotations import LabelMap, semantic_of
 from bench.errors import CheckpointError
 from bench.extraction import Pass
+from bench.label_maps import resized_labels
 from bench.loader import image_batches
 from bench.transforms import Transform, crop_box, image_rng, to_uint8
-from tasks.patch_labels import resized
 
 if TYPE_CHECKING:
     from bench.checkpoint import LoadedModel
@@ -42,7 +42,7 @@ def label_maps(split: Split, rows: Rows, size_px: int, threads: int) -> Iterator
     with ThreadPoolExecutor(max(threads, 1), thread_name_prefix="labels") as pool:
 
         def read(row: int) -> LabelMap:
-            return resized(semantic_of(split, row), size_px, size_px)
+            return resized_labels(semantic_of(split, row), (size_px, size_px))
 
         for start in range(0, len(rows), 256):  # what is read ahead stays small
             yield from pool.map(read, rows[start : start + 256].tolist())
@@ -89,7 +89,9 @@ def random_view(
         image = change(image, amount) if chosen else image
     left, top, right, bottom = box
     cut = image.crop(box).resize((size_px, size_px), Image.Resampling.BILINEAR)
-    return cut, resized(np.ascontiguousarray(labels[top:bottom, left:right]), size_px, size_px)
+    return cut, resized_labels(
+        np.ascontiguousarray(labels[top:bottom, left:right]), (size_px, size_px)
+    )
 
 
 @dataclass(frozen=True)

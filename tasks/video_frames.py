@@ -18,6 +18,7 @@ from torch import Tensor
 
 from bench.annotations import VOID, LabelMap
 from bench.errors import DataError
+from bench.label_maps import resized_labels
 
 Ints = npt.NDArray[Any]
 Pixels = npt.NDArray[np.uint8]
@@ -97,13 +98,7 @@ def seed_labels(labels: LabelMap, grid: tuple[int, int]) -> LabelMap:
     Void counts as background. Small objects may lose all of their patches.
     """
     plain = np.where(labels == VOID, 0, labels).astype(np.uint8)
-    return nearest(plain, grid)
-
-
-def nearest(labels: LabelMap, size: tuple[int, int]) -> LabelMap:
-    """(height, width) of `size`: the pixel under each centre, floor((i + 1/2) old / new)."""
-    picture = Image.fromarray(labels).resize((size[1], size[0]), Image.Resampling.NEAREST)
-    return np.array(picture)  # a picture's own memory cannot be written
+    return resized_labels(plain, grid)
 
 
 def read_out(soft: Tensor, patch: int, size: tuple[int, int]) -> LabelMap:
@@ -123,4 +118,4 @@ def read_out(soft: Tensor, patch: int, size: tuple[int, int]) -> LabelMap:
     stretched = (large - low) / (high - low)
     flat = torch.where(high > 0, torch.inf, 0.0).to(large.dtype)
     winner = torch.where(high > low, stretched, flat).argmax(0)  # (h * patch, w * patch)
-    return nearest(winner.to(torch.uint8).cpu().numpy(), size)
+    return resized_labels(winner.to(torch.uint8).cpu().numpy(), size)

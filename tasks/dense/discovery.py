@@ -168,12 +168,11 @@ class Discovery(Task):
 
     def _labels(self, split: Split, row: int, side: int) -> LabelMap:
         """(side, side), from the square of `size_px`; PIL takes the nearest for label images."""
-        from PIL import Image
+        from bench.label_maps import resized_labels
 
         read = semantic_of if self.objects == "semantic" else objects_of
         square = (self.values.size_px, self.values.size_px)
-        labels = Image.fromarray(read(split, row)).resize(square, Image.Resampling.NEAREST)
-        return np.asarray(labels)[:side, :side]
+        return resized_labels(read(split, row), square)[:side, :side]
 
     def _background(self, split: Split) -> int | None:
         """The label that is no region; SpecError when the data set lacks the annotations."""

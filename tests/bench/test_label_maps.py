@@ -11,7 +11,7 @@ from PIL import Image
 
 from bench.errors import DataError
 from bench.images import MAX_PIXELS
-from bench.label_maps import index_png, read_label_map, voc_palette
+from bench.label_maps import index_png, read_label_map, resized_labels, voc_palette
 from tests.bench.test_readers_real import needs
 
 LABELS = np.arange(256, dtype=np.uint8).reshape(8, 32)
@@ -144,3 +144,13 @@ def test_written_labels_are_read_back_and_in_vocs_colours(tmp_path: Path) -> Non
         assert mask.mode == "P"
         colours = np.asarray(mask.convert("RGB"))
     assert np.array_equal(colours, np.array(voc_palette()).reshape(256, 3)[LABELS])
+
+
+def test_labels_are_resized_to_the_pixel_whose_centre_is_nearest() -> None:
+    labels = np.arange(20, dtype=np.uint8).reshape(4, 5)
+    small = resized_labels(labels, (2, 2))  # centres at 1.25, 3.75 of 5 columns, 1, 3 of 4 rows
+    assert small.tolist() == [[6, 8], [16, 18]]
+    assert np.array_equal(resized_labels(small, (4, 4))[::2, ::2], small)
+    assert resized_labels(labels, (4, 5)) is labels
+    picture = Image.fromarray(labels).resize((7, 9), Image.Resampling.NEAREST)
+    assert np.array_equal(resized_labels(labels, (9, 7)), np.asarray(picture))

@@ -5,7 +5,6 @@ from collections import Counter
 import numpy as np
 import pytest
 import torch
-from PIL import Image
 
 from bench.annotations import VOID
 from tasks import patch_vote
@@ -16,7 +15,6 @@ from tasks.patch_labels import (
     joined,
     rare_first,
     remembered,
-    resized,
     taken,
 )
 from tasks.patch_vote import pixel_mode, soft_vote, upsampled
@@ -142,16 +140,6 @@ def test_soft_memories_leave_void_out_or_count_it() -> None:
     for void, (counts, kept) in expected.items():
         found, take = remembered(taken(labels, void), 2, "soft", void)
         assert (found.tolist(), take.tolist()) == (counts, kept), void
-
-
-def test_labels_are_resized_to_the_pixel_whose_centre_is_nearest() -> None:
-    labels = np.arange(20, dtype=np.uint8).reshape(4, 5)
-    small = resized(labels, 2, 2)  # centres at 1.25 and 3.75 of five columns, 1 and 3 of four rows
-    assert small.tolist() == [[6, 8], [16, 18]]
-    assert np.array_equal(resized(small, 4, 4)[::2, ::2], small)
-    assert resized(labels, 5, 4) is labels
-    picture = Image.fromarray(labels).resize((7, 9), Image.Resampling.NEAREST)
-    assert np.array_equal(resized(labels, 7, 9), np.asarray(picture))
 
 
 class NoChance:

@@ -11,7 +11,7 @@ from bench.annotations import VOID, LabelMap, annotations_of, boxes_of, objects_
 from bench.data.mini import ade, davis, voc
 from bench.data.mini.cells import CELL_PX, COLOURS, COLUMNS, Cell, fitted
 from bench.dataset import open_split
-from bench.label_maps import voc_palette
+from bench.label_maps import resized_labels, voc_palette
 
 VOC_EACH = 4  # images shown of train and of val
 ADE_EACH = 6
@@ -82,7 +82,7 @@ def coloured(labels: LabelMap) -> Image.Image:
 def outlined(image: Image.Image, objects: LabelMap) -> Image.Image:
     """An image at a cell's size with a line around each object, inside it."""
     large = fitted(image)
-    numbers = np.asarray(Image.fromarray(objects).resize(large.size, Image.Resampling.NEAREST))
+    numbers = resized_labels(objects, (large.height, large.width))
     beside = np.pad(numbers, 1, mode="edge")
     edge = np.zeros(numbers.shape, np.bool_)
     for rows, columns in ((0, 1), (2, 1), (1, 0), (1, 2)):

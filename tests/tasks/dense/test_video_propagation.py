@@ -10,10 +10,10 @@ from PIL import Image
 from torch import Tensor
 
 from bench.errors import DataError, SpecError
+from bench.label_maps import resized_labels
 from tasks.video_frames import (
     FrameTransform,
     frame_size,
-    nearest,
     read_out,
     resized,
     seed_labels,
@@ -231,7 +231,7 @@ def test_nearest_takes_the_pixel_under_each_centre() -> None:
     for size in ((5, 7), (40, 31), (13, 29)):
         rows = [math.floor((i + 0.5) * 13 / size[0]) for i in range(size[0])]
         columns = [math.floor((j + 0.5) * 29 / size[1]) for j in range(size[1])]
-        assert np.array_equal(nearest(labels, size), labels[np.ix_(rows, columns)])
+        assert np.array_equal(resized_labels(labels, size), labels[np.ix_(rows, columns)])
 
 
 def test_masks_are_read_out_after_each_channel_is_stretched() -> None:
