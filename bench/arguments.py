@@ -1,0 +1,28 @@
+"""The options that several commands share, and how a command prints JSON."""
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+Data = Annotated[
+    Path | None,
+    typer.Option(
+        help="Folder with the data sets in their official layouts.", envvar="SSLBENCH_DATA"
+    ),
+]
+Json = Annotated[bool, typer.Option("--json", help="Print JSON for machines.")]
+Results = Annotated[Path, typer.Option(help="Folder of the result store.")]
+SkipBad = Annotated[int, typer.Option(help="Unreadable images to leave out instead of stopping.")]
+Device = Annotated[str, typer.Option(help="cpu or cuda; by default the best there is.")]
+BatchSize = Annotated[int, typer.Option(help="Images a forward pass takes.")]
+Workers = Annotated[int, typer.Option(help="Loader processes.")]
+Precision = Annotated[str, typer.Option(help="fp32, bf16 or fp16.")]
+Cache = Annotated[Path | None, typer.Option(help="Feature cache; by default inside --results.")]
+
+
+def emit(values: Mapping[str, Any]) -> None:
+    """Print JSON."""
+    typer.echo(json.dumps(values, indent=1, default=str))
