@@ -163,9 +163,9 @@ class KeyReport:
 class ModelRecord:
     """What is known of a model: where it came from, what it expects, how it was pre-trained.
 
-    `pretrain` holds `dataset` (spec text), `manifest`, `images`, `epochs`, `effective_epochs`,
-    `views_seen`, `steps`, `flops`, `seed`, `recipe` and `collapsed` (in words, or empty); None when
-    the checkpoint does not say.
+    `pretrain` holds `spec` (what was trained, without what cannot change it), `dataset` (spec
+    text), `manifest`, `images`, `epochs`, `effective_epochs`, `views_seen`, `steps`, `flops`,
+    `seed`, `recipe` and `collapsed` (in words, or empty); None when the checkpoint does not say.
     """
 
     name: str

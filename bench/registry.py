@@ -1,10 +1,10 @@
-"""What there is, found by file name: methods, tasks, datasets, checkpoint families, figures.
+"""What there is, found by file name: methods, tasks, datasets, families, figures, papers' tables.
 
 A file `trainers/methods/dino.py` *is* the method `dino`. Names and one-line descriptions are read
 from the folders without importing anything; a file is imported when its name is asked for. Files
 whose names start with an underscore, and sub-packages, are not entries. Other distributions join
-through the entry-point groups `sslbench.methods`, `.tasks`, `.datasets`, `.families` and
-`.figures`, single files through `load_plugin`.
+through the entry-point groups `sslbench.methods`, `.tasks`, `.datasets`, `.families`,
+`.figures` and `.tables`, single files through `load_plugin`.
 """
 
 from __future__ import annotations
@@ -51,6 +51,7 @@ KINDS: dict[str, Kind] = {
     "dataset": Kind("datasets", "bench.data", "bench.dataset:Dataset"),
     "family": Kind("families", "bench.checkpoints", "bench.checkpoint:Family"),
     "figure": Kind("figures", "bench.figures", "bench.figure:Figure"),
+    "table": Kind("tables", "leaderboards.papers", "leaderboards.paper:Paper"),
 }
 
 

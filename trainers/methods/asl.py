@@ -63,7 +63,7 @@ class ASL(Method):
         "coco": {"epochs": 800.0},
         "in100_coco": {"epochs": 800.0},
         "in100_coco_long": {"epochs": 4000.0},
-        **{name: MAE.presets[name] for name in ("imagenet", "cifar", "small")},
+        **{name: MAE.presets[name] for name in ("imagenet", "cifar", "small", "mini")},
     }
 
     def __init__(self, plan: Plan) -> None:

@@ -14,6 +14,7 @@ from trainers.blocks.teacher import MomentumTeacher
 from trainers.blocks.views import Batch, ViewSpec
 from trainers.distillation import (
     HEAD_LAYER,
+    MINI,
     SMALL,
     TWO_CROP,
     PrototypeHeadRecipe,
@@ -79,6 +80,7 @@ class DINO(Method):
             "clip": 3.0,
             "norm_last_layer": True,
         },
+        "mini": MINI | {"freeze_last_epochs": 0.5},
     }
     eval_branch = "teacher"
     pos_interp = "dino"

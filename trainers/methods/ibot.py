@@ -17,6 +17,7 @@ from trainers.blocks.views import Batch, ViewSpec
 from trainers.blocks.vit import TokenOutput
 from trainers.distillation import (
     HEAD_LAYER,
+    MINI,
     SMALL,
     TWO_CROP,
     MaskedRecipe,
@@ -93,6 +94,7 @@ class iBOT(Method):
             "patch_temp": 0.04,
             "norm_last_layer": True,
         },
+        "mini": MINI | {"freeze_last_epochs": 0.5},
     }
     eval_branch = "teacher"
     pos_interp = "dino"

@@ -66,6 +66,7 @@ class MAE(Method):
             "decoder_depth": 2,
             "decoder_heads": 4,
         },
+        "mini": {"arch": "vit_mini_patch4_32", "epochs": 8.0, "warmup_epochs": 1.0},
     }
 
     def __init__(self, plan: Plan) -> None:

@@ -19,6 +19,7 @@ from trainers.blocks.teacher import MomentumTeacher
 from trainers.blocks.views import Batch, ViewSpec
 from trainers.distillation import (
     HEAD_LAYER,
+    MINI,
     SMALL,
     MultiCropRecipe,
     multi_crop,
@@ -79,6 +80,7 @@ class MaSSL(Method):
             "bank": 2048,
             "block": 256,
         },
+        "mini": MINI,
     }
     eval_branch = "teacher"
     pos_interp = "dino"

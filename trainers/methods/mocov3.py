@@ -75,6 +75,7 @@ class MoCoV3(Method):
             "momentum": 0.996,  # the authors' advice for small batches
             "blur_sigma": 0.5,
         },
+        "mini": {"arch": "vit_mini_patch4_32", "epochs": 4.0, "warmup_epochs": 0.5},
     }
 
     def __init__(self, plan: Plan) -> None:

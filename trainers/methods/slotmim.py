@@ -21,7 +21,7 @@ from trainers.blocks.targets import Centre, sinkhorn
 from trainers.blocks.teacher import MomentumTeacher
 from trainers.blocks.views import Batch, ViewSpec
 from trainers.blocks.vit import TokenViT, init_mae, set_sincos_positions
-from trainers.distillation import DistillationRecipe, frozen_until, teacher_temp
+from trainers.distillation import MINI, DistillationRecipe, frozen_until, teacher_temp
 from trainers.method import Method
 from trainers.recipe import Plan
 
@@ -144,6 +144,7 @@ class SlotMIM(Method):
             "drop_path": 0.0,
             "blur_sigma": 0.5,
         },
+        "mini": MINI | {"freeze_prototype_epochs": 0.25},
     }
     eval_branch = "teacher"
 

@@ -32,6 +32,7 @@ from trainers.blocks.views import Batch, ViewSpec
 from trainers.blocks.vit import TokenOutput
 from trainers.distillation import (
     HEAD_LAYER,
+    MINI,
     SMALL,
     TWO_CROP,
     MaskedRecipe,
@@ -136,6 +137,7 @@ class SOVE(Method):
             "tasks": 1,
             "patch_tasks": 1,
         },
+        "mini": MINI,
     }
     eval_branch = "teacher"
     pos_interp = "dino"
