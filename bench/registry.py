@@ -72,6 +72,16 @@ def names(kind: str) -> list[str]:
     return sorted(_entries(kind))
 
 
+def groups(kind: str) -> dict[str, str]:
+    """Name -> the sub-package that it lies in ("image", "dense"); "" where kinds have none."""
+    packages = {name: entry.module.split(".") for name, entry in sorted(_entries(kind).items())}
+    own = KINDS[kind].package
+    return {
+        name: parts[-2] if KINDS[kind].grouped and ".".join(parts[:-2]) == own else ""
+        for name, parts in packages.items()
+    }
+
+
 def describe(kind: str) -> dict[str, str]:
     """Name -> first line of the file's docstring (else its first class's), without importing."""
     found = _entries(kind)

@@ -1,6 +1,7 @@
 """Draws a curve with matplotlib: log x axis, error bars, fitted laws, readable at README size."""
 
 import warnings
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +22,7 @@ from leaderboards.series import Curve, Series
 COLOURS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9", "#000000")
 MARKERS = ("o", "s", "^", "D", "v", "<", ">")
 GREY = "#5f6368"
+PANELS_ACROSS = 3
 
 STYLE: Any = {
     "font.family": "DejaVu Sans",  # ships with matplotlib: the same picture on every machine
@@ -38,39 +40,50 @@ STYLE: Any = {
 }
 
 
-def draw(curve: Curve, png: Path, svg: Path) -> None:
-    """Writes the picture twice: 1,440 pixels wide as PNG, and as SVG."""
+def draw(curves: Sequence[Curve], png: Path, svg: Path) -> None:
+    """Writes the picture twice: PNG (1,440 pixels wide for one curve), and SVG."""
     with rc_context(STYLE), warnings.catch_warnings():
         # A name in a script that the font lacks is drawn as boxes; that must not stop a run.
         warnings.filterwarnings("ignore", message="Glyph .* missing from font")
-        figure = picture(curve)
+        figure = picture(curves)
         figure.savefig(png, dpi=200, metadata={"Software": None})
         figure.savefig(svg, metadata={"Date": None, "Creator": "sslbench"})
 
 
-def picture(curve: Curve) -> Figure:
-    """The figure of a curve, 7.2 inches wide, as high as its legend needs."""
-    entries = len(curve.series) + (curve.baseline is not None)
-    figure = Figure(figsize=(7.2, 4.7 + 0.23 * entries))
+def picture(curves: Sequence[Curve]) -> Figure:
+    """The figure of one curve, or of several as panels; as high as its legend needs.
+
+    In panels a method has one colour and marker everywhere, and the laws' coefficients are left to
+    the table beside the picture.
+    """
+    names = list(dict.fromkeys(series.label for curve in curves for series in curve.series))
+    floor = any(curve.baseline is not None for curve in curves)
+    across = 2 if len(curves) == 4 else min(len(curves), PANELS_ACROSS)
+    down = -(-len(curves) // across)
+    width = 7.2 if len(curves) == 1 else 4.6 * across
+    lines = len(names) + floor
+    figure = Figure(figsize=(width, (4.7 if down == 1 else 3.9 * down) + 0.23 * lines))
     figure.set_layout_engine("constrained", w_pad=0.1, h_pad=0.1)  # inches of air at the edges
-    axes = figure.add_subplot()
-    axes.set_xscale("log")
-    handles: list[Artist] = []
-    labels = []
-    for index, series in enumerate(curve.series):
-        colour, marker = COLOURS[index % len(COLOURS)], MARKERS[index % len(MARKERS)]
-        handles.append(_series(axes, curve, series, colour, marker))
-        labels.append(_label(series))
-    if curve.baseline is not None:
-        handles.append(_baseline(axes, curve))
-        labels.append("random weights")
-    _axes(axes, curve)
+    handles: dict[str, Artist] = {}
+    for place, curve in enumerate(curves, 1):
+        axes = figure.add_subplot(down, across, place)
+        axes.set_xscale("log")
+        for series in curve.series:
+            index = names.index(series.label)
+            colour, marker = COLOURS[index % len(COLOURS)], MARKERS[index % len(MARKERS)]
+            drawn = _series(axes, curve, series, colour, marker)
+            handles.setdefault(_label(series, laws=len(curves) == 1), drawn)
+        if curve.baseline is not None:
+            drawn_floor = _baseline(axes, curve)
+        _axes(axes, curve, short=len(curves) > 1)
+    if floor:
+        handles["random weights"] = drawn_floor
     law = r"error$(n) = c + b\,n^{-a}$, with $c = 0$ where not given"
     # Below the axes a long legend hides no point; the footnote ends it, so that nothing overlaps.
     legend = figure.legend(
-        [*handles, Line2D([], [], linestyle="none")],
-        [*labels, _footnote(curve)],
-        title=law if any(series.law for series in curve.series) else None,
+        [*handles.values(), Line2D([], [], linestyle="none")],
+        [*handles, _footnote(curves)],
+        title=law if any(series.law for curve in curves for series in curve.series) else None,
         loc="outside lower left",
         alignment="left",
         frameon=False,
@@ -106,13 +119,18 @@ def _series(axes: Axes, curve: Curve, series: Series, colour: str, marker: str) 
 
 
 def _law(axes: Axes, curve: Curve, law: PowerLaw, colour: str) -> None:
-    """Solid within the data, dashed to twice the largest size, nothing beyond."""
+    """Solid within the data, dashed to twice the largest size, nothing beyond; shaded: its band."""
     within = np.geomspace(law.smallest, law.largest, 100)
     beyond = np.geomspace(law.largest, law.largest * FARTHEST * (1 - 1e-9), 20)
     for sizes, style in ((within, "-"), (beyond, (0, (3, 2)))):
         error = law.error(sizes)
         score = error if curve.column.lower_is_better else 1 - error
         axes.plot(sizes, score * _scale(curve), color=colour, linestyle=style, linewidth=1.8)
+    sizes = np.concatenate([within, beyond])
+    if (band := law.band(sizes)) is not None:
+        ends = [end if curve.column.lower_is_better else 1 - end for end in band]
+        low, high = (end * _scale(curve) for end in ends)
+        axes.fill_between(sizes, low, high, color=colour, alpha=0.12, linewidth=0, zorder=1)
 
 
 def _baseline(axes: Axes, curve: Curve) -> Patch:
@@ -123,11 +141,12 @@ def _baseline(axes: Axes, curve: Curve) -> Patch:
     return Patch(facecolor=GREY, alpha=0.35)
 
 
-def _axes(axes: Axes, curve: Curve) -> None:
+def _axes(axes: Axes, curve: Curve, short: bool) -> None:
     column = curve.column
     sizes = sorted({x for series in curve.series for x, _ in series.points})
     apart = np.diff(np.log(sizes)) / np.log(sizes[-1] / sizes[0])
-    fits = len(sizes) <= 8 and apart.min() > 0.08  # else the numbers would touch
+    # Else the numbers would touch.
+    fits = len(sizes) <= (5 if short else 8) and apart.min() > (0.13 if short else 0.08)
     decades = np.log10(sizes[-1] / sizes[0])
     steps = (1, 2, 5) if decades <= 2 else (1, 3) if decades <= 3.5 else (1,)
     axes.xaxis.set_major_locator(FixedLocator(sizes) if fits else LogLocator(subs=steps))
@@ -135,14 +154,25 @@ def _axes(axes: Axes, curve: Curve) -> None:
     axes.xaxis.set_major_formatter(FuncFormatter(lambda x, _: quantity(x)))
     axes.grid(axis="y", color="#e4e6e8", linewidth=0.8)
     axes.set_axisbelow(True)
-    axes.set_xlabel(f"{curve.x_label} (log scale)")
+    axes.set_xlabel(f"{curve.x_label.partition(' (')[0] if short else curve.x_label} (log scale)")
     axes.set_ylabel(_plain(f"{column.task} {column.unit.replace(' %', ' (%)')}"))
     title = f"{column.task} on {column.dataset}" + (f", {column.options}" * bool(column.options))
-    axes.set_title(_plain(_shorter(title)), loc="left", fontsize=11.5, fontweight="bold", pad=10)
+    title = _plain(_shorter(title, 40 if short else 80))
+    axes.set_title(title, loc="left", fontsize=11.5, fontweight="bold", pad=10)
+    # A band may be far wider than what was measured.
+    values = [end for one in curve.series for _, cell in one.points for end in cell.band]
+    values += curve.baseline.band if curve.baseline is not None else ()
+    low, high = min(values) * _scale(curve), max(values) * _scale(curve)
+    room = 0.15 * (high - low) or 1.0
+    bottom, top = axes.get_ylim()
+    axes.set_ylim(max(bottom, low - room), min(top, high + room))
 
 
 def quantity(value: float) -> str:
     """A count as an axis shows it: 500, 2,000, 50k, 1.28M, 2.4B."""
+    if value >= 1e13:
+        power = int(np.floor(np.log10(value)))
+        return f"{value / 10.0**power:.3g}e{power}"
     for unit, name in ((1e9, "B"), (1e6, "M"), (1e4, "k")):
         if value >= unit:
             step = 1e3 if name == "k" else unit
@@ -152,19 +182,21 @@ def quantity(value: float) -> str:
     return f"{value:,.0f}" if value >= 10 or value == int(value) else f"{value:g}"
 
 
-def _label(series: Series) -> str:
-    law = "" if series.law is None else f":  {series.law}"
+def _label(series: Series, laws: bool) -> str:
+    law = f":  {series.law}" if laws and series.law is not None else ""
     return f"{_plain(_shorter(series.label, 48))}{law}"
 
 
-def _footnote(curve: Curve) -> str:
-    several = any(cell.seeds > 1 for series in curve.series for _, cell in series.points)
+def _footnote(curves: Sequence[Curve]) -> str:
+    shown = [series for curve in curves for series in curve.series]
+    several = any(cell.seeds > 1 for series in shown for _, cell in series.points)
     notes = ["bars: 95 % interval" + (" and range of seeds" if several else "")]
-    if any(series.law for series in curve.series):
-        notes.append(f"±: standard error; dashed: the law up to {FARTHEST:g}x further")
-    if curve.column.mini:
-        return "; ".join(notes) + "\nthe mini benchmark is one of the harness, not of the methods"
-    return "; ".join(notes)
+    if any(series.law for series in shown):
+        notes += ["±: standard error"] * (len(curves) == 1)
+        notes.append(f"\nshaded: 95 % band of the law; dashed: read up to {FARTHEST:g}x further")
+    if any(curve.column.mini for curve in curves):
+        notes.append("\nthe mini benchmark is one of the harness, not of the methods")
+    return "; ".join(notes).replace("; \n", "\n")
 
 
 def _scale(curve: Curve) -> float:

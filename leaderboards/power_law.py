@@ -22,7 +22,8 @@ class PowerLaw:
 
     `a_stderr`, `b_stderr`, `c_stderr` are standard errors (None where the data cannot tell: no
     intervals and no more points than coefficients; `c` fixed at zero has none). `distinct` counts
-    the different sizes.
+    the different sizes. `covariance` is that of the logarithm of `b * middle**-a`, of `a` and,
+    where it was fitted, of `c`.
     """
 
     a: float
@@ -34,6 +35,8 @@ class PowerLaw:
     distinct: int
     smallest: float
     largest: float
+    middle: float = 1.0
+    covariance: tuple[tuple[float, ...], ...] | None = None
 
     def error(self, size: ArrayLike) -> Floats:
         """The error rate at `size` (any shape).
@@ -48,6 +51,21 @@ class PowerLaw:
                 f"than {FARTHEST:g}x beyond: measure a point nearer to {n.max():g}"
             )
         return self.c + self.b * n**-self.a
+
+    def band(self, size: ArrayLike) -> tuple[Floats, Floats] | None:
+        """95 % band of the law at `size` (not of new points), to first order in the coefficients.
+
+        None where the data cannot tell. Raises as `error` does.
+        """
+        if self.covariance is None:
+            return None
+        n, error = np.asarray(size, dtype=np.float64), self.error(size)
+        falling = error - self.c
+        slopes = [falling, -falling * np.log(n / self.middle), np.ones_like(error)]
+        gradient = np.stack(slopes[: len(self.covariance)], axis=-1)  # (..., 2 or 3)
+        variance = np.einsum("...i,ij,...j", gradient, np.asarray(self.covariance), gradient)
+        half = _Z95 * np.sqrt(variance)
+        return error - half, error + half
 
     def __str__(self) -> str:
         """`a = 0.104 ± 0.012, b = 1.92 ± 0.13`, with `c` where it was fitted."""
@@ -122,7 +140,12 @@ def _log_log(n: Floats, e: Floats, sigma: Floats | None, distinct: int) -> Power
         distinct=distinct,
         smallest=float(n.min()),
         largest=float(n.max()),
+        covariance=_rows(covariance),
     )
+
+
+def _rows(matrix: Floats | None) -> tuple[tuple[float, ...], ...] | None:
+    return None if matrix is None else tuple(tuple(map(float, row)) for row in matrix)
 
 
 def _least_squares(
@@ -183,4 +206,6 @@ def _with_floor(n: Floats, e: Floats, sigma: Floats | None, start: PowerLaw) -> 
         distinct=start.distinct,
         smallest=start.smallest,
         largest=start.largest,
+        middle=middle,
+        covariance=_rows(covariance),
     )

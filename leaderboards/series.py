@@ -23,6 +23,7 @@ AXES = {
     "views_seen": "Views seen in pre-training",
     "epochs": "Pre-training epochs",
     "effective_epochs": "Effective pre-training epochs (pixels seen, in full-size views)",
+    "flops": "Pre-training FLOPs",
 }
 
 
@@ -65,7 +66,7 @@ class Curve:
                 rows.append({"series": series.label, "kind": "law"} | fitted)
         table = pd.DataFrame(rows)
         # Counts stay counts beside rows that have none.
-        whole = [name for name in ("seeds", self.x) if (table[name].dropna() % 1 == 0).all()]
+        whole = [name for name in ("seeds", self.x) if _counts(table[name].dropna())]
         return table.astype(dict.fromkeys(whole, "Int64"))
 
 
@@ -232,6 +233,11 @@ def _law(points: tuple[tuple[float, Cell], ...], column: Column) -> PowerLaw | N
         return None
 
 
+def _counts(values: "pd.Series[float]") -> bool:
+    """Whether all are whole and a float holds them exactly, which 1e18 FLOPs are not."""
+    return bool(((values % 1 == 0) & (values < 2**53)).all())
+
+
 def _point(cell: Cell) -> dict[str, Any]:
     return {
         "kind": "point",
@@ -246,4 +252,5 @@ def _point(cell: Cell) -> dict[str, Any]:
 
 def _found(series: Sequence[Series]) -> str:
     counts = [f"{one.label} at {len(one.points)}" for one in series]
-    return ", ".join(counts) or "no trained model with that field"
+    more = f" and {len(counts) - 4} more" if len(counts) > 4 else ""
+    return ", ".join(counts[:4]) + more or "no trained model with that field"

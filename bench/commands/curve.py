@@ -10,10 +10,16 @@ from bench.arguments import Json, Results, emit
 
 
 def command(
-    task: Annotated[str, typer.Option(help="Task on the y axis, for example knn@imagenette.")],
+    task: Annotated[
+        list[str] | None,
+        typer.Option(help="Task on the y axis, such as knn@imagenette; repeat it for more panels."),
+    ] = None,
+    family: Annotated[
+        str, typer.Option(help="All tasks of a family that have a curve: image or dense.")
+    ] = "",
     results: Results = Path("results"),
     x: Annotated[
-        str, typer.Option(help="images, views_seen, epochs or effective_epochs.")
+        str, typer.Option(help="images, views_seen, epochs, effective_epochs or flops.")
     ] = "images",
     methods: Annotated[list[str] | None, typer.Option(help="Only these methods.")] = None,
     models: Annotated[list[str] | None, typer.Option(help="Only these models.")] = None,
@@ -26,7 +32,8 @@ def command(
     from bench.store import Store
 
     draw = registry.attribute("leaderboards.curves:curve")
-    files = draw(Store(results), task=task, x=x, methods=methods, models=models, out_stem=out)
+    shown = {"task": task or (), "family": family, "x": x, "methods": methods, "models": models}
+    files = draw(Store(results), **shown, out_stem=out)
     if as_json:
         emit({"files": [str(file) for file in files]})
     else:

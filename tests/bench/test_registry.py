@@ -13,7 +13,17 @@ import pytest
 
 from bench import registry
 from bench.errors import SpecError
-from bench.registry import KINDS, Kind, attribute, describe, load, load_plugin, names, plugins
+from bench.registry import (
+    KINDS,
+    Kind,
+    attribute,
+    describe,
+    groups,
+    load,
+    load_plugin,
+    names,
+    plugins,
+)
 
 METHOD = '''"""{line}
 
@@ -86,6 +96,8 @@ def test_grouped_kinds_are_found_in_every_sub_package(zoo: Path) -> None:
     add(zoo, "plants/flat.py", "")
     assert names("plant") == ["oak", "sage"]
     assert load("plant", "sage").__module__ == "zoo.plants.herbs.sage"
+    assert groups("plant") == {"oak": "trees", "sage": "herbs"}
+    assert groups("animal") == {"cat": ""}
 
 
 def test_one_name_in_two_groups_is_refused(zoo: Path) -> None:

@@ -109,6 +109,42 @@ def test_standard_errors_are_those_of_repeated_measurements() -> None:
     assert covered > 0.92
 
 
+@pytest.mark.parametrize("floor", [0.0, 0.25])
+def test_uncertainty_of_the_law_covers_what_was_planted(floor: float) -> None:
+    rng = np.random.default_rng(1)
+    sizes, sigma, planted = np.geomspace(1e4, 4e6, 8), 0.002, np.array([0.3, 6.0, floor])
+    read = np.array([1e4, 2e5, 4e6, 7.9e6])  # the last one beyond the data
+    truth, there = (floor + 6.0 * n**-0.3 for n in (sizes, read))
+    within, covered = [], []
+    for _ in range(200):
+        errors = truth + rng.normal(0, sigma, len(sizes))
+        law = fit_power_law(sizes, errors, errors - 1.96 * sigma, errors + 1.96 * sigma)
+        if (law.c > 0) == (floor > 0):
+            spread = np.array([law.a_stderr, law.b_stderr, law.c_stderr or 1.0])
+            within.append(np.abs([law.a, law.b, law.c] - planted) <= 1.96 * spread)
+        low, high = law.band(read)
+        covered.append((low <= there) & (there <= high))
+    assert len(within) > 180  # a floor that is not there is seldom found
+    # Of 200, 95 % are 190 +- 3. Chance scatter only widens the errors, so it may be a few more.
+    for rates in (np.mean(within, axis=0)[: 2 + (floor > 0)], np.mean(covered, axis=0)):
+        assert (rates > 0.91).all(), rates
+        assert (rates < 0.995).all(), rates
+
+
+def test_band_equals_that_of_a_straight_line() -> None:
+    n, e, half = np.array([1e3, 2e3, 4e3]), np.array([0.60, 0.57, 0.50]), 0.01
+    law = fit_power_law(n, e, e - half, e + half)
+    x, w = np.stack([np.ones(3), -np.log(n)], 1), (e / (half / 1.959964)) ** 2
+    beta = np.array([math.log(law.b), law.a])
+    scatter = float((w * (np.log(e) - x @ beta) ** 2).sum())  # one degree of freedom
+    cov = np.linalg.inv(x.T @ (w[:, None] * x)) * max(scatter, 1.0)
+    at = np.array([1.0, -math.log(3e3)])
+    expected = law.error(3e3) * 1.959964 * math.sqrt(at @ cov @ at)
+    low, high = law.band(3e3)
+    assert (float(high) - float(low)) / 2 == pytest.approx(expected, rel=1e-6)
+    assert fit_power_law([100, 200], [0.5, 0.4]).band([150]) is None
+
+
 def test_two_points_without_intervals_have_no_standard_error() -> None:
     law = fit_power_law([100, 200], [0.5, 0.4])
     assert law.a_stderr is None
@@ -263,6 +299,34 @@ def test_files_hold_the_data_and_the_law(store_of: Fill, run: Make, tmp_path: Pa
     (law,) = (row for row in rows if row["kind"] == "law")
     assert float(law["a"]) == pytest.approx(0.1)
     assert float(law["a_stderr"]) > 0
+
+
+def test_several_tasks_are_panels_of_one_picture(store_of: Fill, run: Make, tmp_path: Path) -> None:
+    tasks = ("knn@imagenet1k", "linear@imagenet1k", "corloc@voc2012")
+    store = store_of(*(run("mae", n, spec=task) for n in SIZES for task in tasks))
+    png, _, table = curve(store, task=["knn", "corloc"], out_stem=tmp_path / "both")
+    with Image.open(png) as picture:
+        assert picture.width == 1840
+    rows = list(csv.DictReader(table.read_text().splitlines()))
+    assert {row["task"] for row in rows} == {"knn@imagenet1k", "corloc@voc2012"}
+    # A family is every task of it that has a curve.
+    family = curve(store, family="image", out_stem=tmp_path / "image")[2].read_text()
+    assert {row["task"] for row in csv.DictReader(family.splitlines())} == set(tasks[:2])
+    with pytest.raises(StoreError, match="did you mean 'image'"):
+        curve(store, family="imag", out_stem=tmp_path / "none")
+    with pytest.raises(StoreError, match="--task"):
+        curve(store, out_stem=tmp_path / "none")
+
+
+def test_compute_can_be_the_axis(store_of: Fill, run: Make, tmp_path: Path) -> None:
+    points = [(e, 1.1e17 * e) for e in (100, 200, 400)]
+    same = {"dataset": "coco", "images": 118287}
+    store = store_of(
+        *(run("mae", e, pretrain=same | {"epochs": e, "flops": flops}) for e, flops in points)
+    )
+    table = curve(store, task="knn", x="flops", out_stem=tmp_path / "flops")[2]
+    rows = [r for r in csv.DictReader(table.read_text().splitlines()) if r["kind"] == "point"]
+    assert [float(row["flops"]) for row in rows] == [flops for _, flops in points]
 
 
 def test_the_same_store_gives_the_same_bytes(store_of: Fill, run: Make, tmp_path: Path) -> None:
