@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, ClassVar
@@ -33,6 +34,8 @@ class Knn(Task):
     What surprises: equal cosines are ordered by the lower train index and equal class scores by
     the lower class index; classes without any vote score 0 and follow the same rule, so they can
     fill a top five. A k beyond the number of training images is clipped, with a warning.
+
+    `best_top1` is the best k on val, always test-selected: what DINO, iBOT and SOVE report.
 
     Attributes:
         k: neighbours whose vote is the headline.
@@ -109,7 +112,7 @@ class Knn(Task):
         return columns, notes
 
     def score(self, outcome: Outcome) -> dict[str, Metric]:
-        """`top1` (and `top5`) of the headline k, then `knn_k*` and, from k = 5, `knn_k*_top5`."""
+        """`top1` (and `top5`) of the headline k, `best_top1`, `knn_k*` and `knn_k*_top5` (k>4)."""
         columns, target = outcome.columns, outcome.columns["target"]
         metrics = {"top1": accuracy_metric(columns["prediction"] == target)}
         headline_top5 = f"top5_k{int(outcome.extras['k'])}"
@@ -120,7 +123,8 @@ class Knn(Task):
                 metrics[name.replace("prediction", "knn")] = accuracy_metric(column == target)
             elif name.startswith("top5_k"):
                 metrics[name.replace("top5", "knn") + "_top5"] = accuracy_metric(column)
-        return metrics
+        votes = [metrics[name] for name in metrics if re.fullmatch(r"knn_k\d+", name)]
+        return metrics | {"best_top1": max(votes, key=lambda metric: metric.value)}
 
 
 def vote(

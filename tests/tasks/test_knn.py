@@ -221,6 +221,14 @@ def test_value_is_each_sample_s_share_of_the_headline(tmp_path) -> None:
     assert metrics["top5"] == metrics["knn_k10_top5"]
 
 
+def test_best_top1_is_the_best_of_all_k() -> None:
+    task = Knn(k=3, ks=(1, 10))
+    metrics = task.score(task.run(fake_model(), clusters(seed=12, n=400, noise=4.0)))
+    each = [metrics[f"knn_k{k}"].value for k in (1, 3, 10)]
+    assert len(set(each)) == 3
+    assert metrics["best_top1"].value == max(each)
+
+
 def test_fields_bind_from_a_spec_and_identity_holds_what_differs() -> None:
     spec = parse("knn@x?k=10&ks=10:50&temperature=0.1&token=avg")
     task = bind(Knn, dict(spec.options))
