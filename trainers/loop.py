@@ -30,7 +30,7 @@ from trainers.blocks.views import Batch, collate, effective_epoch_factor
 from trainers.data import COLOUR, make_loader, step_seed
 from trainers.method import Method
 from trainers.optim import clip_gradients, make_optimizer, set_schedule
-from trainers.recipe import NEUTRAL, Plan, Recipe
+from trainers.recipe import Plan, Recipe, canonical
 from trainers.report import Reporter
 from trainers.state import RunFolder, open_run
 
@@ -276,9 +276,8 @@ def write_product(
     """Write ``checkpoint/``: the evaluated backbone, everything else, and where they come from."""
     views, recipe, epochs = method.view_specs(), plan.recipe, plan.epoch(plan.steps)
     seen = plan.steps * recipe.batch_size
-    options = tuple(pair for pair in spec.options if pair[0] not in NEUTRAL)
     pretrain = {
-        "spec": str(Spec(spec.name, spec.dataset, options)),
+        "spec": canonical(spec),
         "dataset": spec.dataset_text,
         "manifest": split.manifest,
         "images": len(split),

@@ -6,6 +6,7 @@ from dataclasses import dataclass, fields
 from typing import Any, Literal
 
 from bench.errors import SpecError
+from bench.spec import Spec
 from bench.values import to_text
 from trainers.blocks import schedules
 
@@ -125,6 +126,15 @@ class Recipe:
             "none": 1.0,
         }
         return self.lr * factor[self.lr_rule]
+
+
+def canonical(spec: Spec) -> str:
+    """What ``spec`` trains: its text without neutral fields and without the first seed written out.
+
+    Two specs of one canonical text are one run; a checkpoint keeps it as ``pretrain["spec"]``.
+    """
+    options = (pair for pair in spec.options if pair[0] not in NEUTRAL and pair != ("seed", "0"))
+    return str(Spec(spec.name, spec.dataset, tuple(options)))
 
 
 @dataclass(frozen=True)
