@@ -96,7 +96,7 @@ def points_of(
     if x not in AXES:
         raise StoreError(f"no axis {x!r}; {nearest(x, AXES)}")
     results, column = _in_column(select(store), task)
-    baselines = [r for r in results if _is_random(r)]
+    baselines = [r for r in results if is_random(r)]
     trained = [r for r in results if pretraining(r).get(x)]
     trained = keep(_of_methods(trained, methods), models=models)
     series = tuple(_series(trained, x, column))
@@ -129,7 +129,8 @@ def _in_column(results: list[Result], task: str) -> tuple[list[Result], Column]:
     return members[found[0]], columns[found[0]]
 
 
-def _is_random(result: Result) -> bool:
+def is_random(result: Result) -> bool:
+    """Whether a result is of weights that were drawn and never trained."""
     source = str(result.model.get("source", ""))
     drawn = source.startswith("random:") or "pretrained=false" in source.lower()
     return not pretraining(result) and (drawn or result.model.get("family") == "random")
@@ -149,21 +150,24 @@ def _method(result: Result) -> str:
     return str(result.model.get("method") or without_seed(str(result.model["name"])))
 
 
-def _series(results: list[Result], x: str, column: Column) -> Iterable[Series]:
-    """The series in the order of their labels, named by as much as tells them apart."""
+def grouped(results: Sequence[Result], x: str) -> list[tuple[str, list[Result]]]:
+    """The results of each series over an axis, each under as much as tells it from the others."""
     groups: dict[tuple[str, ...], list[Result]] = {}
     for result in results:
         groups.setdefault(_series_key(result, x), []).append(result)
     groups = {key: part for group in groups.items() for key, part in _by_epochs(*group, x)}
     # A part of the key that all series share says nothing in a legend; the method always stays.
     varied = [i for i in range(4) if i == 0 or len({key[i] for key in groups}) > 1]
-    for key in sorted(groups):
-        label = ", ".join(key[i] for i in varied if key[i])
+    return [(", ".join(key[i] for i in varied if key[i]), groups[key]) for key in sorted(groups)]
+
+
+def _series(results: list[Result], x: str, column: Column) -> Iterable[Series]:
+    for label, members in grouped(results, x):
         sizes: dict[float, list[Result]] = {}
-        for result in groups[key]:
+        for result in members:
             sizes.setdefault(float(pretraining(result)[x]), []).append(result)
         points = tuple((size, _one_cell(label, x, size, sizes[size])) for size in sorted(sizes))
-        yield Series(label, points, _law(points, column))
+        yield Series(label, points, law_through(points, column))
 
 
 def _series_key(result: Result, x: str) -> tuple[str, str, str, str]:
@@ -215,7 +219,7 @@ def _one_cell(label: str, x: str, size: float, results: list[Result]) -> Cell:
     return aggregate(results)
 
 
-def _law(points: tuple[tuple[float, Cell], ...], column: Column) -> PowerLaw | None:
+def law_through(points: Sequence[tuple[float, Cell]], column: Column) -> PowerLaw | None:
     """The law in the error rate; None for one point, for scores that are no rate, for no error."""
     if not (column.percent or column.lower_is_better):
         return None
