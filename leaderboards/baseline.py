@@ -1,0 +1,146 @@
+"""A baseline: the cells of a run in one small file, to hold later runs against.
+
+A JSON file: the matrix of models and tasks that it was made by, and of each cell its metric and its
+samples' values, packed, so that a later run can be compared sample by sample.
+"""
+
+import base64
+import hashlib
+import json
+import zlib
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, replace
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from bench import spec
+from bench.errors import NewerSchema, StoreError
+from bench.records import Metric, Outcome, Result
+from bench.spec import Spec
+from bench.store import Store
+from leaderboards.cells import pretraining, protocol_text
+from leaderboards.models import without_seed
+
+SCHEMA = 1
+MEANS = 1e-5  # a mean of values kept in float32 is the metric up to this
+
+Floats = npt.NDArray[np.float64]
+
+
+@dataclass(frozen=True)
+class Recorded:
+    """One cell as a baseline keeps it.
+
+    Attributes:
+        model: what was trained (spec) or evaluated (source), without its seed.
+        task: task spec in its shortest form.
+        seed: of the pre-training, or of the random weights; None where there is none.
+        evaluation_seed: of the evaluation.
+        headline: name of the metric.
+        metric: value and interval.
+        protocol: version, fields and data: what must be equal for two cells to be comparable.
+        ids: digest of the sample ids; empty where the outcome has no value of each sample.
+        values: of the samples in the order of their ids, packed.
+    """
+
+    model: str
+    task: str
+    seed: int | None
+    evaluation_seed: int
+    headline: str
+    metric: Metric
+    protocol: str
+    ids: str = ""
+    values: str = ""
+
+    @property
+    def key(self) -> tuple[str, str]:
+        """Cells that differ in seeds only share it."""
+        return self.model, self.task
+
+    @property
+    def seeds(self) -> tuple[int | None, int]:
+        """Of pre-training and evaluation."""
+        return self.seed, self.evaluation_seed
+
+    def samples(self) -> Floats:
+        """(n,) values of the samples; empty where none are kept."""
+        if not self.values:
+            return np.zeros(0)
+        raw = zlib.decompress(base64.b64decode(self.values))
+        return np.frombuffer(raw, dtype="<f4").astype(np.float64)
+
+
+def recorded(store: Store, results: Sequence[Result]) -> list[Recorded]:
+    """The cells of a run as a baseline keeps them, in a stable order."""
+    cells = [_record(result, store.outcome(result)) for result in results]
+    return sorted(cells, key=lambda cell: (cell.model, cell.task, str(cell.seeds)))
+
+
+def _record(result: Result, outcome: Outcome) -> Recorded:
+    model, seed = _model(result)
+    identity = result.identity
+    cell = Recorded(
+        model=model,
+        task=result.task_spec,
+        seed=seed,
+        evaluation_seed=identity.seed,
+        headline=result.headline,
+        metric=result.metrics[result.headline],
+        protocol=f"version {identity.task_version}, data {identity.dataset[:12]}, "
+        f"fields {protocol_text(result)}",
+    )
+    values = outcome.columns.get("value")
+    # Where the headline is no mean over the samples, such as mIoU, these tell nothing of it.
+    if values is None or not abs(float(np.mean(values)) - cell.metric.value) < MEANS:
+        return cell
+    order = np.argsort(outcome.columns["id"], kind="stable")
+    ids = hashlib.sha256("\n".join(outcome.columns["id"][order]).encode()).hexdigest()[:16]
+    raw = values[order].astype("<f4").tobytes()
+    return replace(cell, ids=ids, values=base64.b64encode(zlib.compress(raw, 9)).decode())
+
+
+def _model(result: Result) -> tuple[str, int | None]:
+    """What the model is, less its seed, and the seed."""
+    if text := pretraining(result).get("spec"):
+        parsed = spec.parse(text)
+        rest = tuple(pair for pair in parsed.options if pair[0] != "seed")
+        return str(Spec(parsed.name, parsed.dataset, rest)), pretraining(result).get("seed")
+    source = str(result.model.get("source", result.model["name"]))
+    stem = without_seed(source)
+    return stem, int(source[len(stem) :].rpartition("=")[2]) if stem != source else None
+
+
+def dumps(matrix: Mapping[str, Any], cells: Sequence[Recorded], made: Mapping[str, Any]) -> str:
+    """A baseline as text; equal cells give equal text but for `made`."""
+    values = {"schema": SCHEMA, "matrix": matrix, "made": made}
+    return json.dumps({**values, "cells": [asdict(cell) for cell in cells]}, indent=1) + "\n"
+
+
+def loads(text: str, where: str) -> tuple[dict[str, Any], list[Recorded]]:
+    """The matrix and the cells of a baseline.
+
+    Raises:
+        StoreError: the text is no baseline.
+        NewerSchema: a later version wrote it.
+    """
+    try:
+        found = json.loads(text)
+        if found["schema"] > SCHEMA:
+            raise NewerSchema(
+                f"{where} is a baseline of schema {found['schema']}, newer than this version's "
+                f"{SCHEMA}; pip install --upgrade sslbench"
+            )
+        cells = [
+            Recorded(**{**cell, "metric": Metric(**cell["metric"])}) for cell in found["cells"]
+        ]
+        for cell in cells:
+            cell.samples()
+        return found["matrix"], cells
+    except (ValueError, TypeError, KeyError, AttributeError, zlib.error) as error:
+        raise StoreError(
+            f"{where} is no baseline ({type(error).__name__}: {error}); make one with "
+            "`sslbench regress --baseline FILE --matrix MATRIX.toml --update`"
+        ) from error
