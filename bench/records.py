@@ -21,6 +21,7 @@ import numpy as np
 import numpy.typing as npt
 
 from bench.errors import NewerSchema, SSLBenchError, StoreError
+from bench.result_shape import check_shape
 
 SCHEMA = 1
 IDENTITY_VERSION = 1
@@ -228,17 +229,22 @@ class Result:
                     f"result of schema {schema}, newer than this version's {SCHEMA}; "
                     "pip install --upgrade sslbench"
                 )
+            check_shape(values)
             digest = values.pop("digest")
             values["identity"] = Identity(**values["identity"])
             values["metrics"] = {k: Metric(**metric) for k, metric in values["metrics"].items()}
             result = cls(**values)
-        except (ValueError, TypeError, KeyError, AttributeError) as error:
+        except NewerSchema:
+            raise
+        except (*_BROKEN_JSON, SSLBenchError) as error:
             raise StoreError(f"not a stored result ({type(error).__name__}: {error})") from error
         if digest != result.identity.digest:
             raise StoreError(f"identity was edited: its digest is no longer {digest}")
         return result
 
 
+# Numbers of any size and lists of any depth are JSON, but not a result.
+_BROKEN_JSON = (ValueError, TypeError, KeyError, AttributeError, OverflowError, RecursionError)
 _BROKEN_ARCHIVE = (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile, zlib.error)
 
 

@@ -216,6 +216,43 @@ def test_a_text_that_is_no_result_is_refused(text: str) -> None:
         Result.from_json(text)
 
 
+WARNING = r'"\u00e9 <b>"'  # as JSON writes it
+
+
+def edited(change: str, value: str) -> str:
+    """A whole result with one JSON value in the place of another."""
+    text = result().to_json()
+    assert text.count(change) == 1
+    return text.replace(change, value)
+
+
+@pytest.mark.parametrize(
+    ("change", "value", "said"),
+    [
+        ('"value": 0.5', '"value": NaN', "value is nan, expected a finite number"),
+        ('"value": 0.5', '"value": -Infinity', "value is -inf"),
+        ('"value": 0.5', f'"value": 1{"0" * 400}', "OverflowError"),
+        ('"value": 0.5', '"value": "0.5"', "value of the metric 'top1' is a str"),
+        ('"value": 0.5', '"value": true', "value of the metric 'top1' is a bool"),
+        ('"low": 0.4', '"low": 0.7', "runs from 0.7 down to 0.6"),
+        ('"n": 100', '"n": [1]', "n of the metric 'top1' is a list"),
+        ('"name": "dino-s16"', '"name": 3', "name of the model is a int"),
+        ('"name": "dino-s16"', '"name": ""', "the model has no name"),
+        ('"pretrain": null', '"pretrain": [1]', "pretrain of the model is a list"),
+        ('"headline": "top1"', '"headline": "map"', "headline 'map' is not among"),
+        ('"task_spec": "knn@mini?k=10"', '"task_spec": "knn@"', "nothing follows '@'"),
+        ('"task_spec": "knn@mini?k=10"', '"task_spec": "knn"', "names no data set"),
+        ('"fields": {\n   "T": 0.07,\n   "k": 10\n  }', '"fields": 3', "fields of the identity"),
+        (WARNING, "7", "one of the warnings is a int"),
+        (WARNING, "[" * 100_000 + "]" * 100_000, "RecursionError"),
+    ],
+)
+def test_a_part_of_another_type_is_no_result(change: str, value: str, said: str) -> None:
+    with pytest.raises(StoreError, match="not a stored result") as caught:
+        Result.from_json(edited(change, value))
+    assert said in str(caught.value)
+
+
 def test_the_headline_is_one_of_the_metrics() -> None:
     with pytest.raises(SSLBenchError, match="headline 'map' is not among"):
         result(headline="map")
