@@ -11,6 +11,8 @@ from bench.errors import SSLBenchError
 
 FARTHEST = 2.0  # a law is never read further out than this factor beyond its data
 FLOOR_SIGMAS = 2.0  # a floor `c` nearer to zero than this many standard errors is none
+_EXPONENTS = (1e-3, 30.0)  # where the exponent of a law with a floor is looked for
+_GRID, _ROUNDS = 121, 6  # each round looks 60 times closer
 _Z95 = 1.959964  # half the width of a 95 % interval in standard deviations
 
 Floats = NDArray[np.float64]
@@ -111,7 +113,7 @@ def fit_power_law(
     sigma = _sigma(e, low, high)
     law = _log_log(n, e, sigma, distinct)
     if distinct > 3 and law.a > 0:
-        return _with_floor(n, e, sigma, law) or law
+        return _with_floor(n, e, sigma) or law
     return law
 
 
@@ -164,38 +166,27 @@ def _least_squares(
     return coefficients, covariance
 
 
-def _with_floor(n: Floats, e: Floats, sigma: Floats | None, start: PowerLaw) -> PowerLaw | None:
+def _with_floor(n: Floats, e: Floats, sigma: Floats | None) -> PowerLaw | None:
     """The law with `c > 0`, or None when the data do not tell `c` from zero."""
-    from scipy.optimize import least_squares  # 0.2 s that boards and short curves need not pay
-
     scale = np.ones_like(e) if sigma is None else sigma
     middle = float(np.exp(np.log(n).mean()))  # sizes around 1 keep the problem well conditioned
     ceiling = float(e.min())
-
-    def residual(p: Floats) -> Floats:
-        log_b, a, c = p
-        return np.asarray((c + np.exp(log_b) * (n / middle) ** -a - e) / scale)
-
-    fits = []
-    for share in (0.05, 0.35, 0.65, 0.9):  # several starts: the floor has local minima
-        first = [math.log(e.mean() * (1 - share)), start.a / (1 - share), share * ceiling]
-        bounds = ([-np.inf, 0.0, 0.0], [np.inf, np.inf, ceiling])
-        fits.append(least_squares(residual, first, bounds=bounds, x_scale="jac"))
-    best = min(fits, key=lambda fit: fit.cost)
-    log_b, a, c = (float(value) for value in best.x)
-    if not 1e-3 * ceiling < c < (1 - 1e-3) * ceiling or a < 1e-6:
+    a, b_middle, c, squares = _best_floor(n / middle, e, 1 / scale**2, ceiling)
+    if not 1e-3 * ceiling < c < (1 - 1e-3) * ceiling or not _EXPONENTS[0] < a < _EXPONENTS[1]:
         return None
-    information = best.jac.T @ best.jac  # (3, 3)
+    falling = b_middle * (n / middle) ** -a
+    slopes = np.stack([falling, -falling * np.log(n / middle), np.ones_like(e)], axis=1)
+    information = (slopes / scale[:, None]).T @ (slopes / scale[:, None])  # (3, 3)
     freedom = len(e) - 3  # at least one: there are four sizes or more
     if np.linalg.matrix_rank(information) < 3:
         return None
-    chi2 = 2 * best.cost / freedom
+    chi2 = squares / freedom
     covariance = np.linalg.inv(information) * (chi2 if sigma is None else max(chi2, 1.0))
     if c < FLOOR_SIGMAS * math.sqrt(covariance[2, 2]):
         return None
-    # b = exp(log_b) * middle**a, so its error carries that of a.
+    # b = b_middle * middle**a, so its error carries that of a.
     gradient = np.array([1.0, math.log(middle), 0.0])
-    b = math.exp(log_b) * middle**a
+    b = b_middle * middle**a
     return PowerLaw(
         a=a,
         b=b,
@@ -203,9 +194,33 @@ def _with_floor(n: Floats, e: Floats, sigma: Floats | None, start: PowerLaw) -> 
         a_stderr=math.sqrt(covariance[1, 1]),
         b_stderr=b * math.sqrt(gradient @ covariance @ gradient),
         c_stderr=math.sqrt(covariance[2, 2]),
-        distinct=start.distinct,
-        smallest=start.smallest,
-        largest=start.largest,
+        distinct=len(np.unique(n)),
+        smallest=float(n.min()),
+        largest=float(n.max()),
         middle=middle,
         covariance=_rows(covariance),
     )
+
+
+def _best_floor(
+    n: Floats, e: Floats, weight: Floats, ceiling: float
+) -> tuple[float, float, float, float]:
+    """(a, b, c, weighted sum of squares) of the best `c + b * n**-a` with c in [0, ceiling].
+
+    For a given exponent the other two are a linear fit, so the search is over `a` alone: a grid
+    that no local minimum can trap, refined around its best point.
+    """
+    low, high = _EXPONENTS
+    for _ in range(_ROUNDS):
+        a = np.geomspace(low, high, _GRID)  # (g,)
+        u = n ** -a[:, None]  # (g, p)
+        mean_u, mean_e = (u @ weight) / weight.sum(), (e @ weight) / weight.sum()
+        apart = u - mean_u[:, None]
+        spread = (apart**2) @ weight
+        slope = (apart * (e - mean_e)) @ weight / np.where(spread > 0, spread, 1)
+        c = np.clip(mean_e - slope * mean_u, 0, ceiling)
+        b = np.maximum((u * (e - c[:, None])) @ weight / ((u**2) @ weight), np.finfo(float).tiny)
+        squares = ((c[:, None] + b[:, None] * u - e) ** 2) @ weight
+        best = int(squares.argmin())
+        low, high = float(a[max(best - 1, 0)]), float(a[min(best + 1, _GRID - 1)])
+    return float(a[best]), float(b[best]), float(c[best]), float(squares[best])
