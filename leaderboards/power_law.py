@@ -181,7 +181,8 @@ def _with_floor(n: Floats, e: Floats, sigma: Floats | None) -> PowerLaw | None:
     if np.linalg.matrix_rank(information) < 3:
         return None
     chi2 = squares / freedom
-    covariance: Floats = np.linalg.inv(information) * (chi2 if sigma is None else max(chi2, 1.0))
+    widened = chi2 if sigma is None else max(chi2, 1.0)
+    covariance: Floats = np.linalg.inv(information).astype(np.float64) * widened
     if c < FLOOR_SIGMAS * math.sqrt(covariance[2, 2]):
         return None
     # b = b_middle * middle**a, so its error carries that of a.
