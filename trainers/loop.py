@@ -1,6 +1,5 @@
 """The training loop: from a spec to a checkpoint, readable from top to bottom."""
 
-import copy
 import math
 import os
 import signal
@@ -11,12 +10,9 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
 from lightning.fabric import Fabric
-from PIL import Image
 from torch import Tensor
-from torch.utils.flop_counter import FlopCounterMode
 
 from bench import dist, registry
 from bench.checkpoints.native import write_checkpoint
@@ -26,8 +22,9 @@ from bench.progress import say
 from bench.spec import Spec, bind, parse
 from bench.transforms import InputSpec
 from trainers.blocks.photometric import augment
-from trainers.blocks.views import Batch, collate, effective_epoch_factor
+from trainers.blocks.views import Batch, effective_epoch_factor
 from trainers.data import COLOUR, make_loader, step_seed
+from trainers.flops import count_flops
 from trainers.method import Method
 from trainers.optim import clip_gradients, make_optimizer, set_schedule
 from trainers.recipe import Plan, Recipe, canonical
@@ -227,27 +224,6 @@ def check_finite(parts: Mapping[str, Tensor], norm: Tensor, step: int, folder: R
         f"{float(norm):.4g}); {last}: start anew in another --out with a lower lr or teacher_temp, "
         "more warmup_epochs, or clip"
     )
-
-
-def count_flops(method: Method) -> float:
-    """Floating-point operations of one image in a training step, forward and backward.
-
-    What a step costs with any number of images, as SOVE's concepts do, is shared out among them.
-    """
-    one, two = (_flops_of_step(method, images) for images in (1, 2))
-    recipe = method.plan.recipe
-    together = recipe.batch_size / (recipe.accumulate * dist.world_size())
-    return two - one + (2 * one - two) / together
-
-
-def _flops_of_step(method: Method, images: int) -> int:
-    trial = copy.deepcopy(method)
-    image, rng = Image.new("RGB", (256, 256)), np.random.default_rng(0)
-    views = collate([(i, trial.views(image, rng)) for i in range(images)])
-    batch = prepare(views, trial, 0)  # colours and blur are no part of the network
-    with FlopCounterMode(display=False) as counter:
-        trial.losses(batch, 0)["loss"].backward()
-    return counter.get_total_flops()
 
 
 def online(tasks: str, method: Method, data: Path | None) -> dict[str, float]:

@@ -19,7 +19,7 @@ from trainers.blocks.judges import draw_anchors, draw_patches
 from trainers.blocks.masks import BlockwiseMask, RandomMask
 from trainers.blocks.views import Batch
 from trainers.distillation import teacher_temp_by_step
-from trainers.loop import count_flops
+from trainers.flops import count_flops
 from trainers.methods.massl import MaSSL
 from trainers.methods.sove import SOVE
 from trainers.optim import clip_gradients, make_optimizer, set_schedule
