@@ -9,11 +9,14 @@ from typing import Any
 
 from leaderboards.paper import ALL, Column, Row, Score, mini
 
+Switches = Mapping[str, object]
+
 OBJECTS = "mini_objects"
+MINI_DEIT = mini("deit", data=OBJECTS)
 PRESETS = {"ViT-B/16": "vit_base", "ViT-L/16": "vit_large", "Swin-T/14": "swin_tiny"}
 # What the analyses switch. A switch at its default is left out at paper scale, and all are written
 # at mini scale, so that a model that stands in several tables has one spec.
-DEFAULTS: dict[str, object] = {
+DEFAULTS: Switches = {
     "anchors": 8192,
     "patch_anchors": 512,
     "judges": 9,
@@ -22,8 +25,13 @@ DEFAULTS: dict[str, object] = {
     "patch_tasks": 4,
     "momentum": 0.996,
 }
-MINI_DEFAULTS = DEFAULTS | {"anchors": 128, "patch_anchors": 128, "momentum": 0.98}
-MINI_TWO_CROP: dict[str, object] = {"local_crops": 0, "global_area": "0.14:1.0"}
+MINI_DEFAULTS: Switches = {**DEFAULTS, "anchors": 128, "patch_anchors": 128, "momentum": 0.98}
+# Few steps on few small images: without the papers' strong augmentation.
+MINI_TUNING = (
+    "lr=0.001&lr_per=0&warmup_epochs=1.0&auto_augment=off&mixup=0.0&cutmix=0.0&reprob=0.0&repeats=1"
+)
+NONE: Switches = {}
+MINI_TWO_CROP: Switches = {"local_crops": 0, "global_area": "0.14:1.0"}
 
 # Notes on cells
 
@@ -64,14 +72,16 @@ def imagenet(task: str, spec: str, metric: str = "top1", small: str = "") -> Col
 def fine_tuned(percent: int) -> Column:
     """Fine-tuning on a share of the labels."""
     data = f"semi@{{}}[list={percent}percent.txt]"
-    small = f"{data}?batch=64&epochs=20&lr=0.001&lr_per=0&warmup_epochs=1.0"
+    small = f"{data}?batch=32&epochs=20&{MINI_TUNING}"
     return imagenet(f"{percent}% fine-tune", f"{data}?selection=test&eval_every=1", small=small)
 
 
 def transfer(task: str, data: str, small: str = "") -> Column:
     """Fine-tuning on a smaller data set."""
     spec = f"transfer@{data}?selection=test&eval_every=1"
-    return Column(task=f"{task} fine-tune", metric="top-1", measure=Score(spec, "top1", small))
+    mini_spec = small and f"transfer@{small}?batch=64&epochs=5&{MINI_TUNING}"
+    score = Score(spec, "top1", mini_spec)
+    return Column(task=f"{task} fine-tune", metric="top-1", measure=score)
 
 
 def video(metric: str, stored: str) -> Column:
@@ -122,37 +132,29 @@ def cells(line: str) -> tuple[str, ...]:
     return tuple("" if cell == "-" else cell for cell in line.split())
 
 
-def row(
-    label: str,
-    line: str,
-    arch: str = "ViT-B/16",
-    epochs: str = "",
-    *,
-    options: str = "",
-    **others: Any,
-) -> Row:
-    """A model that is trained here, with its method's preset for the architecture or `options`.
+def row(label: str, line: str, arch: str = "ViT-B/16", epochs: str = "", **fields: Any) -> Row:
+    """A model that is trained here, with its method's preset for the architecture.
 
-    At mini scale all architectures are one small ViT.
+    At mini scale all architectures are one small ViT. `fields` are others of the row, or replace
+    these.
     """
-    method = others.pop("method", label.lower().replace("-", ""))
-    options = options or (f"preset={PRESETS[arch]}" if arch in PRESETS else "")
-    train = f"{method}@imagenet1k" + (f"?{options}" if options else "")
-    model = {"train": train, "mini": mini(method, data=OBJECTS)} | others
-    return Row(label=label, published=cells(line), arch=arch, epochs=epochs, **model)
+    method = label.lower().replace("-", "")
+    preset = f"?preset={PRESETS[arch]}" if arch in PRESETS else ""
+    model = {"train": f"{method}@imagenet1k{preset}", "mini": mini(method, data=OBJECTS)}
+    return Row(label=label, published=cells(line), arch=arch, epochs=epochs, **model | fields)
 
 
-def deit(label: str, line: str, arch: str = "ViT-B/16", epochs: str = "", **others: Any) -> Row:
+def deit(label: str, line: str, arch: str = "ViT-B/16", epochs: str = "", **fields: Any) -> Row:
     """DeiT's released network."""
     size = {"ViT-S/16": "small", "ViT-B/16": "base"}[arch]
-    source = f"timm:deit_{size}_patch16_224.fb_in1k"
-    return row(label, line, arch, epochs, method="deit", train="", source=source, **others)
+    model = {"train": "", "source": f"timm:deit_{size}_patch16_224.fb_in1k", "mini": MINI_DEIT}
+    return row(label, line, arch, epochs, **model | fields)
 
 
-def beit(line: str, **others: Any) -> Row:
+def beit(line: str, **fields: Any) -> Row:
     """BEiT with its own recipe: 800 epochs, whatever stands in SOVE's tables."""
-    options = "arch=vit_base_patch16_224&epochs=800"
-    return row("BEiT", line, options=options, differs=TOKENIZER, **others)
+    train = "beit@imagenet1k?arch=vit_base_patch16_224&epochs=800"
+    return row("BEiT", line, train=train, differs=TOKENIZER, **fields)
 
 
 def cited(label: str, line: str, arch: str, data: str = "", epochs: str = "") -> Row:
@@ -172,28 +174,27 @@ def landmarks(label: str, line: str, *notes: str) -> Row:
     )
 
 
-def two_crop(label: str, method: str, line: str, **switches: object) -> Row:
+def two_crop(label: str, method: str, line: str, switches: Switches = NONE) -> Row:
     """ViT-S/16 after 300 epochs of two large crops."""
-    options = text_of({"preset": "two_crop"} | switches)
-    small = mini(method, text_of(MINI_TWO_CROP | switches), OBJECTS)
-    return row(label, line, "", options=options, method=method, mini=small)
+    train = f"{method}@imagenet1k?{text_of({'preset': 'two_crop', **switches})}"
+    small = mini(method, text_of({**MINI_TWO_CROP, **switches}), OBJECTS)
+    return row(label, line, "", train=train, mini=small)
 
 
-def two_crop_beit(label: str, line: str, **switches: object) -> Row:
-    """BEiT in the analyses, whose views it does not have."""
-    options = text_of({"arch": "vit_small_patch16_224", "epochs": 300} | switches)
+def two_crop_beit(label: str, line: str, switches: Switches = NONE) -> Row:
+    """BEiT in the analyses, which has one view."""
+    shape = {"arch": "vit_small_patch16_224", "epochs": 300}
+    train = f"beit@imagenet1k?{text_of({**shape, **switches})}"
     small = mini("beit", text_of(switches), OBJECTS)
-    return row(label, line, "", options=options, method="beit", mini=small, differs=TOKENIZER)
+    return row(label, line, "", train=train, mini=small, differs=TOKENIZER)
 
 
-def analysis(
-    label: str, line: str, small: Mapping[str, object] | None = None, **switches: object
-) -> Row:
+def analysis(label: str, line: str, switches: Switches = NONE, small: Switches = NONE) -> Row:
     """SOVE with switches, which `small` replaces at mini scale."""
     changed = {key: value for key, value in switches.items() if DEFAULTS.get(key) != value}
-    shrunk = MINI_TWO_CROP | MINI_DEFAULTS | switches | (small or {})
+    shrunk = {**MINI_TWO_CROP, **MINI_DEFAULTS, **switches, **small}
     return replace(
-        two_crop(f"SOVE {label}", "sove", line, **changed),
+        two_crop(f"SOVE {label}", "sove", line, changed),
         mini=mini("sove", text_of(shrunk), OBJECTS),
     )
 
@@ -203,6 +204,6 @@ def unsaid(*rows: Row) -> tuple[Row, ...]:
     return tuple(replace(row, differs=UNSAID) for row in rows)
 
 
-def text_of(options: Mapping[str, object]) -> str:
+def text_of(options: Switches) -> str:
     """`key=value&...`."""
     return "&".join(f"{key}={value}" for key, value in options.items())

@@ -12,6 +12,7 @@ from leaderboards.papers._sove import (
     KNN,
     LINEAR,
     LOST,
+    MINI_DEIT,
     MISLABELLED,
     REFERENCE,
     ade,
@@ -41,8 +42,7 @@ ANALYSIS: dict[str, Any] = {
     "epochs": "300 (no multi-crop)",
     "columns": (KNN,),
 }
-VIT_B_ARCH, VIT_L_ARCH = "arch=vit_base_patch16_224", "arch=vit_large_patch16_224"
-ESVIT = "arch=swin_tiny_patch4_window14_224&epochs=300"
+ESVIT = "esvit@imagenet1k?arch=swin_tiny_patch4_window14_224&epochs=300"
 UNREADABLE = "The figure is not in the text that was read: its points and values are not known."
 
 # Judges of class tokens, judges of patches, k-NN; then the same of tasks.
@@ -57,6 +57,11 @@ TASKS = """
     1 1 69.6, 2 1 70.0, 4 1 70.0,
               2 2 69.7, 4 2 69.7,
                         4 4 70.2"""
+
+
+def on_patches(tasks: str) -> dict[str, object]:
+    """The switches for a number of tasks on patches."""
+    return {"patch_tasks": int(tasks)} if int(tasks) else {"patch_weight": 0}
 
 
 class SOVE(Paper):
@@ -77,7 +82,7 @@ class SOVE(Paper):
                 replace(KNN, task="ImageNet k-NN (best k)"),
             ),
             rows=(
-                row("EsViT", "78.7 - - 77.0", "Swin-T/14", "300", options=ESVIT),
+                row("EsViT", "78.7 - - 77.0", "Swin-T/14", "300", train=ESVIT),
                 row("iBOT", "79.3 - - 76.2", "Swin-T/14", "300"),
                 row("SOVE", "79.3 - - 77.0", "Swin-T/14", "300"),
                 deit("DeiT (supervised)", "79.8 - - 79.3", "ViT-S/16", "800"),
@@ -91,7 +96,7 @@ class SOVE(Paper):
                     "76.7 - - -",
                     "ViT-B/16",
                     "400",
-                    options=f"{VIT_B_ARCH}&epochs=300",
+                    train="mocov3@imagenet1k",
                     notes={ALL: "original reports 300 ep (MoCo-v3 ViT-B)"},
                     differs=FOREIGN,
                 ),
@@ -100,7 +105,7 @@ class SOVE(Paper):
                     "76.5 - - -",
                     "ViT-B/16",
                     "1000",
-                    options=f"{VIT_B_ARCH}&epochs=1000",
+                    train="nnclr@imagenet1k?arch=vit_base_patch16_224&epochs=1000",
                     differs=FOREIGN,
                 ),
                 row("DINO", "78.2 64.4 76.3 76.1", "ViT-B/16", "400"),
@@ -113,7 +118,7 @@ class SOVE(Paper):
                     "77.5 - - -",
                     "ViT-L/16",
                     "600",
-                    options=f"{VIT_L_ARCH}&epochs=600",
+                    train="ijepa@imagenet1k?arch=vit_large_patch16_224&epochs=600",
                     differs=FOREIGN,
                 ),
                 row(
@@ -121,7 +126,7 @@ class SOVE(Paper):
                     "79.3 - - -",
                     "ViT-H/14",
                     "300",
-                    options="arch=vit_huge_patch14_224&epochs=300",
+                    train="ijepa@imagenet1k?arch=vit_huge_patch14_224&epochs=300",
                     notes={ALL: "row label missing in the text; it is the second I-JEPA row"},
                     differs=FOREIGN,
                 ),
@@ -152,11 +157,7 @@ class SOVE(Paper):
             printed="Table 3",
             title="Transfer by fine-tuning on smaller data sets",
             columns=(
-                transfer(
-                    "CIFAR-10",
-                    "cifar10",
-                    small="transfer@mini_cifar?batch=64&epochs=5&lr=0.001&lr_per=0&warmup_epochs=0.5",
-                ),
+                transfer("CIFAR-10", "cifar10", "mini_cifar"),
                 transfer("CIFAR-100", "cifar100"),
                 transfer("iNat18", "inat18"),
                 transfer("iNat19", "inat19"),
@@ -195,8 +196,8 @@ class SOVE(Paper):
                     "Sup. IN-1K",
                     "66.0 63.9 68.1",
                     "ViT-S/8",
-                    method="deit",
-                    options="arch=vit_small_patch8_224",
+                    train="deit@imagenet1k?arch=vit_small_patch8_224",
+                    mini=MINI_DEIT,
                 ),
                 cited("STM (supervised)", "81.8 79.2 84.3", "RN50", "I/D/Y"),
                 cited("CT", "48.7 46.4 50.0", "RN50", "VLOG"),
@@ -267,13 +268,13 @@ class SOVE(Paper):
             note="SOVE's rows have one task on patches, with which Table B.1 prints the same 70.0.",
             rows=(
                 two_crop("iBOT (MIM + CLS)", "ibot", "69.1 74.2"),
-                two_crop("iBOT (MIM only)", "ibot", "9.5 29.8", cls_weight=0),
+                two_crop("iBOT (MIM only)", "ibot", "9.5 29.8", {"cls_weight": 0}),
                 two_crop_beit("BEiT (DALL-E tokenizer, no CLS)", "6.9 23.5"),
                 two_crop("DINO (CLS only)", "dino", "67.9 72.5"),
-                two_crop_beit("BEiT+DINO", "48.0 62.7", cls_weight=1),
-                analysis("(MIM + CLS)", "70.0 74.3", patch_tasks=1),
-                analysis("(MIM only)", "16.8 30.2", patch_tasks=1, cls_weight=0),
-                analysis("(CLS only)", "68.6 72.7", patch_weight=0),
+                two_crop_beit("BEiT+DINO", "48.0 62.7", {"cls_weight": 1}),
+                analysis("(MIM + CLS)", "70.0 74.3", {"patch_tasks": 1}),
+                analysis("(MIM only)", "16.8 30.2", {"patch_tasks": 1, "cls_weight": 0}),
+                analysis("(CLS only)", "68.6 72.7", {"patch_weight": 0}),
             ),
             **ANALYSIS | {"columns": (KNN, LINEAR)},
         ),
@@ -282,7 +283,11 @@ class SOVE(Paper):
             printed="Table 8",
             title="How many judges: on class tokens, on patches",
             rows=tuple(
-                analysis(f"judges CLS={cls} MIM={mim}", knn, judges=int(cls), patch_judges=int(mim))
+                analysis(
+                    f"judges CLS={cls} MIM={mim}",
+                    knn,
+                    {"judges": int(cls), "patch_judges": int(mim)},
+                )
                 for cls, mim, knn in map(str.split, JUDGES.split(","))
             ),
             **ANALYSIS,
@@ -293,7 +298,7 @@ class SOVE(Paper):
             title="Labels of the judges",
             rows=(
                 analysis("soft labels", "70.2"),
-                analysis("one-hot labels", "69.8", labels="one_hot"),
+                analysis("one-hot labels", "69.8", {"labels": "one_hot"}),
             ),
             **ANALYSIS,
         ),
@@ -352,12 +357,7 @@ class SOVE(Paper):
             printed="Table B.1",
             title="How many tasks in a step: on class tokens, on patches",
             rows=tuple(
-                analysis(
-                    f"tasks CLS={cls} MIM={mim}",
-                    knn,
-                    tasks=int(cls),
-                    **({"patch_tasks": int(mim)} if int(mim) else {"patch_weight": 0}),
-                )
+                analysis(f"tasks CLS={cls} MIM={mim}", knn, {"tasks": int(cls), **on_patches(mim)})
                 for cls, mim, knn in map(str.split, TASKS.split(","))
             ),
             **ANALYSIS,
@@ -368,7 +368,7 @@ class SOVE(Paper):
             title="What stands for a view",
             rows=unsaid(
                 analysis("[CLS] token", "69.2"),
-                analysis("average patch", "67.8", token="avg"),
+                analysis("average patch", "67.8", {"token": "avg"}),
             ),
             **ANALYSIS,
         ),
@@ -377,11 +377,11 @@ class SOVE(Paper):
             printed="Table B.3",
             title="How many anchors for class tokens",
             rows=(
-                analysis("K=1024 class anchors", "68.3", {"anchors": 16}, anchors=1024),
-                analysis("K=2048 class anchors", "68.9", {"anchors": 32}, anchors=2048),
-                analysis("K=4096 class anchors", "69.2", {"anchors": 64}, anchors=4096),
+                analysis("K=1024 class anchors", "68.3", {"anchors": 1024}, {"anchors": 16}),
+                analysis("K=2048 class anchors", "68.9", {"anchors": 2048}, {"anchors": 32}),
+                analysis("K=4096 class anchors", "69.2", {"anchors": 4096}, {"anchors": 64}),
                 analysis("K=8192 class anchors", "70.2"),
-                analysis("K=16384 class anchors", "69.7", {"anchors": 256}, anchors=16384),
+                analysis("K=16384 class anchors", "69.7", {"anchors": 16384}, {"anchors": 256}),
             ),
             **ANALYSIS,
         ),
@@ -391,11 +391,14 @@ class SOVE(Paper):
             title="How many anchors for patches",
             rows=unsaid(
                 analysis(
-                    "Kdot=256 patch anchors", "69.0", {"patch_anchors": 64}, patch_anchors=256
+                    "Kdot=256 patch anchors", "69.0", {"patch_anchors": 256}, {"patch_anchors": 64}
                 ),
                 analysis("Kdot=512 patch anchors", "69.2"),
                 analysis(
-                    "Kdot=1024 patch anchors", "69.2", {"patch_anchors": 256}, patch_anchors=1024
+                    "Kdot=1024 patch anchors",
+                    "69.2",
+                    {"patch_anchors": 1024},
+                    {"patch_anchors": 256},
                 ),
             ),
             **ANALYSIS,
@@ -405,9 +408,9 @@ class SOVE(Paper):
             printed="Table B.5",
             title="Momentum of the teacher",
             rows=unsaid(
-                analysis("momentum .992->1", "69.2", {"momentum": 0.96}, momentum=0.992),
+                analysis("momentum .992->1", "69.2", {"momentum": 0.992}, {"momentum": 0.96}),
                 replace(
-                    analysis("momentum .994->1", "69.4", {"momentum": 0.97}, momentum=0.994),
+                    analysis("momentum .994->1", "69.4", {"momentum": 0.994}, {"momentum": 0.97}),
                     notes={ALL: 'uncertain: printed "69 4"'},
                 ),
                 analysis("momentum .996->1", "69.4"),
@@ -421,7 +424,7 @@ class SOVE(Paper):
             axis="flops",
             data="ImageNet-1K",
             columns=(replace(KNN, task="ImageNet k-NN (best k)"),),
-            note=UNREADABLE + " These are the models of Table 1.",
+            note=UNREADABLE + " The rows are models of Table 1.",
             rows=(
                 row("DINO", "-", "ViT-S/16", "800"),
                 row("DINO", "-", "ViT-B/16", "400"),
@@ -441,7 +444,11 @@ class SOVE(Paper):
             note=UNREADABLE,
             rows=(
                 analysis("blockwise masking", "-"),
-                analysis("random masking", "-", mask="random", mask_ratios=0.7, mask_spreads="0.0"),
+                analysis(
+                    "random masking",
+                    "-",
+                    {"mask": "random", "mask_ratios": 0.7, "mask_spreads": 0.0},
+                ),
             ),
             **ANALYSIS,
         ),
