@@ -43,6 +43,7 @@ class Dataset(ABC):
     folders: ClassVar[tuple[str, ...]]  # names looked for under the data root, best first
     tree: ClassVar[str]  # the expected layout, shown in errors
     splits: ClassVar[tuple[str, ...]] = ("train", "val")
+    counts: ClassVar[dict[str, int]] = {}  # images of each whole split, where that is one number
     modifiers: ClassVar[tuple[str, ...]] = ()  # own ones; "path" replaces the search by `locate`
     annotations: ClassVar[Annotations | None] = None  # of pixels and objects, where there are any
 

@@ -24,6 +24,7 @@ class Ade20k(Dataset):
         "ADE20K",
     )
     annotations: ClassVar[Annotations | None] = ADE_ANNOTATIONS
+    counts: ClassVar[dict[str, int]] = {"train": 20_210, "val": 2000}
     tree: ClassVar[str] = """
         ADEChallengeData2016/         also inside a folder ade/
           images/training/ADE_train_00000001.jpg ...

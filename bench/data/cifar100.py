@@ -23,6 +23,7 @@ class Cifar100(Dataset):
         "CIFAR-100",
     )
     modifiers: ClassVar[tuple[str, ...]] = ("label",)
+    counts: ClassVar[dict[str, int]] = {"train": 50_000, "val": 10_000}
     tree: ClassVar[str] = """
         cifar-100-python/       here, or inside a folder cifar100/
           meta

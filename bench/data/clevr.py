@@ -21,6 +21,7 @@ class Clevr(Dataset):
     title: ClassVar[str] = "CLEVR"
     folders: ClassVar[tuple[str, ...]] = ("CLEVR_v1.0", "clevr", "CLEVR", "clevr_v1.0")
     modifiers: ClassVar[tuple[str, ...]] = ("label",)
+    counts: ClassVar[dict[str, int]] = {"train": 70_000, "val": 15_000}
     tree: ClassVar[str] = """
         CLEVR_v1.0/             or clevr, CLEVR
           images/train/CLEVR_train_000000.png ...

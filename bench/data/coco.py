@@ -20,6 +20,7 @@ class Coco(Dataset):
     title: ClassVar[str] = "COCO 2017"
     folders: ClassVar[tuple[str, ...]] = ("coco", "COCO", "coco2017", "COCO2017", "mscoco")
     splits: ClassVar[tuple[str, ...]] = ("train", "val", "unlabeled")
+    counts: ClassVar[dict[str, int]] = {"train": 118_287, "val": 5000, "unlabeled": 123_403}
     tree: ClassVar[str] = """
         coco/
           train2017/*.jpg

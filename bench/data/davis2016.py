@@ -32,6 +32,7 @@ class Davis2016(Dataset):
     splits: ClassVar[tuple[str, ...]] = SPLITS
     modifiers: ClassVar[tuple[str, ...]] = ("sequences",)
     annotations: ClassVar[Annotations | None] = DAVIS_2016_ANNOTATIONS
+    counts: ClassVar[dict[str, int]] = {"train": 2079, "val": 1376, "objects": 20}
     tree: ClassVar[str] = """
         DAVIS-2016/                   or DAVIS2016, DAVIS, and the folders of davis2017
           JPEGImages/480p/<sequence>/00000.jpg ...

@@ -22,6 +22,7 @@ class Davis2017(Dataset):
     splits: ClassVar[tuple[str, ...]] = SPLITS
     modifiers: ClassVar[tuple[str, ...]] = ("sequences",)
     annotations: ClassVar[Annotations | None] = DAVIS_ANNOTATIONS
+    counts: ClassVar[dict[str, int]] = {"objects": 61}
     tree: ClassVar[str] = """
         DAVIS/                        or DAVIS-2017, DAVIS2017
           JPEGImages/480p/<sequence>/00000.jpg ...

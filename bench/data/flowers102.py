@@ -28,6 +28,7 @@ class Flowers102(Dataset):
         "oxford_flowers102",
         "flowers",
     )
+    counts: ClassVar[dict[str, int]] = {"train": 2040, "val": 6149}
     tree: ClassVar[str] = """
         flowers102/             or flowers-102, 102flowers, ...
           jpg/image_00001.jpg ...

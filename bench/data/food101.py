@@ -17,6 +17,7 @@ class Food101(Dataset):
 
     title: ClassVar[str] = "Food-101"
     folders: ClassVar[tuple[str, ...]] = ("food-101", "food101", "Food-101", "Food101", "food_101")
+    counts: ClassVar[dict[str, int]] = {"train": 75_750, "val": 25_250}
     tree: ClassVar[str] = """
         food-101/               or food101, Food-101, ...
           images/<class>/*.jpg

@@ -23,6 +23,7 @@ class ImageNet1k(Dataset):
         "ILSVRC2012",
         "ILSVRC",
     )
+    counts: ClassVar[dict[str, int]] = {"train": 1_281_167, "val": 50_000}
     tree: ClassVar[str] = """
         imagenet1k/             or imagenet, ILSVRC2012, ILSVRC, ...
           train/<wnid>/*.JPEG

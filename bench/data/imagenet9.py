@@ -28,6 +28,7 @@ class ImageNet9(Dataset):
     )
     splits: ClassVar[tuple[str, ...]] = ("val",)
     trained_on: ClassVar[str] = "imagenet1k"  # whose linear head classifies these images
+    counts: ClassVar[dict[str, int]] = {"val": 8 * 4050}
     tree: ClassVar[str] = """
         bg_challenge/           or backgrounds_challenge, imagenet9, in9
           original/val/<00_dog ... 08_fish>/*.JPEG

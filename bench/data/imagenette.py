@@ -24,6 +24,7 @@ class Imagenette(Dataset):
         "imagenette2-224",
         "imagenette2-160",
     )
+    counts: ClassVar[dict[str, int]] = {"train": 9469, "val": 3925}
     tree: ClassVar[str] = """
         imagenette2/            or imagenette2-320, imagenette2-224, imagenette2-160
           train/<wnid>/*.JPEG

@@ -25,6 +25,7 @@ class INat18(Dataset):
         "inaturalist-2018",
         "inaturalist_2018",
     )
+    counts: ClassVar[dict[str, int]] = {"train": 437_513, "val": 24_426}
     tree: ClassVar[str] = """
         inat18/                 or inat2018, inaturalist2018, ...
           train_val2018/<super-category>/<category id>/*.jpg

@@ -25,6 +25,7 @@ class INat19(Dataset):
         "inaturalist-2019",
         "inaturalist_2019",
     )
+    counts: ClassVar[dict[str, int]] = {"train": 265_213, "val": 3030}
     tree: ClassVar[str] = """
         inat19/                 or inat2019, inaturalist2019, ...
           train_val2019/<super-category>/<category id>/*.jpg

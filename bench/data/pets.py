@@ -29,6 +29,7 @@ class Pets(Dataset):
         "pets",
         "Pets",
     )
+    counts: ClassVar[dict[str, int]] = {"train": 3680, "val": 3669}
     tree: ClassVar[str] = """
         oxford-iiit-pet/        or pets, OxfordIIITPet, ...
           images/<breed>_<number>.jpg

@@ -39,6 +39,7 @@ class Resisc45(Dataset):
     )
     splits: ClassVar[tuple[str, ...]] = ("train", "val", "valid")
     modifiers: ClassVar[tuple[str, ...]] = ("split_file",)
+    counts: ClassVar[dict[str, int]] = {"train": 18_900, "val": 6300, "valid": 6300}
     tree: ClassVar[str] = """
         NWPU-RESISC45/          or resisc45, RESISC45, ...
           <class>/<class>_001.jpg ...

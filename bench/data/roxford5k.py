@@ -21,6 +21,7 @@ class ROxford5k(Dataset):
         "revisitop/roxford5k",
     )
     splits: ClassVar[tuple[str, ...]] = SPLITS
+    counts: ClassVar[dict[str, int]] = {"database": 4993, "query": 70, "query_crop": 70}
     tree: ClassVar[str] = """
         roxford5k/              or ROxford5k, roxford, revisitop/roxford5k
           jpg/*.jpg

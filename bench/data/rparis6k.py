@@ -21,6 +21,7 @@ class RParis6k(Dataset):
         "revisitop/rparis6k",
     )
     splits: ClassVar[tuple[str, ...]] = SPLITS
+    counts: ClassVar[dict[str, int]] = {"database": 6322, "query": 70, "query_crop": 70}
     tree: ClassVar[str] = """
         rparis6k/               or RParis6k, rparis, revisitop/rparis6k
           jpg/*.jpg

@@ -29,6 +29,7 @@ class Sun397(Dataset):
     folders: ClassVar[tuple[str, ...]] = ("SUN397", "sun397", "SUN-397", "sun-397")
     splits: ClassVar[tuple[str, ...]] = ("train", "val", "valid")
     modifiers: ClassVar[tuple[str, ...]] = ("partition", "split_file")
+    counts: ClassVar[dict[str, int]] = {"train": 19_850, "val": 19_850}
     tree: ClassVar[str] = """
         SUN397/                 images here, or in a folder SUN397/ inside
           <a>/<abbey>/sun_*.jpg

@@ -25,6 +25,7 @@ class Voc2012(Dataset):
     splits: ClassVar[tuple[str, ...]] = SPLITS
     modifiers: ClassVar[tuple[str, ...]] = MODIFIERS
     annotations: ClassVar[Annotations | None] = VOC_ANNOTATIONS
+    counts: ClassVar[dict[str, int]] = {"train": 1464, "val": 1449, "trainval": 11_540}
     tree: ClassVar[str] = """
         VOCdevkit/VOC2012/            or VOC2012
           JPEGImages/2007_000027.jpg ...

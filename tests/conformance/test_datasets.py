@@ -34,6 +34,15 @@ def test_it_says_what_it_is(dataset: type[Dataset]) -> None:
     assert "train" not in dataset.splits or "val" in dataset.splits
 
 
+def test_it_counts_the_images_of_splits_that_it_has(dataset: type[Dataset]) -> None:
+    assert set(dataset.counts) <= set(dataset.splits)
+    assert all(count > 0 for count in dataset.counts.values())
+    if name_of(dataset).startswith(("mini_", "folder")):  # whose size is for who makes them to say
+        assert not dataset.counts
+    else:
+        assert dataset.counts
+
+
 def test_it_names_its_split(dataset: type[Dataset], tmp_path: Path) -> None:
     assert re.fullmatch(r"[\w+/:-]+", dataset(tmp_path).split_id)
 
