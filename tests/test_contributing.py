@@ -18,6 +18,7 @@ KINDS = {
     "bench/data/leaves.py": "dataset",
     "bench/checkpoints/deit.py": "family",
     "bench/figures/norms.py": "figure",
+    "leaderboards/papers/emerging.py": "table",
 }
 
 METHOD_LEARNS = """
@@ -94,6 +95,25 @@ rows = [row.split(",") for row in numbers.read_text().splitlines()[1:]]
 assert len(rows) == 14, rows
 assert sum(float(row[-1]) for row in rows) == 2 * 64
 Image.open(picture).verify()
+"""
+
+
+PAPER_ASKS_FOR_WHAT_THERE_IS = """
+from bench.spec import bind, parse
+
+table = registry.load("table", "emerging").table("2")
+print(table.printed, *(row.published[1] for row in table.rows))
+print(registry.describe("table")["emerging"])
+for row in table.rows:
+    assert len(row.published) == len(table.columns)
+for column in table.columns:
+    for text in (column.measure.spec, column.measure.mini):
+        bind(registry.load("task", parse(text).name), dict(parse(text).options))
+
+from trainers.loop import resolve
+archs = {resolve(parse(row.train))[1].arch for row in table.rows}
+assert archs == {"vit_small_patch16_224", "vit_base_patch16_224"}, archs
+assert {resolve(parse(row.mini))[1].arch for row in table.rows} == {"vit_mini_patch4_32"}
 """
 
 
@@ -174,3 +194,9 @@ def test_family_skeleton_loads_every_tensor_or_refuses(folder: Path) -> None:
 
 def test_figure_skeleton_draws_models_and_counts_every_patch(folder: Path) -> None:
     python(FIGURE_DRAWS, folder)
+
+
+def test_paper_skeleton_is_listed_and_asks_for_what_there_is(folder: Path) -> None:
+    printed, described = python(PAPER_ASKS_FOR_WHAT_THERE_IS, folder).splitlines()
+    assert printed == "Table 2 74.5 76.1"
+    assert described.startswith("DINO (Caron et al., 2021)")
