@@ -25,7 +25,7 @@ README = (ROOT / "README.md").read_text()
 PAGES = ("docs/image_tasks.md", "docs/dense_tasks.md")
 PAGE = "".join((ROOT / page).read_text() for page in PAGES)
 FENCE = re.compile(r"(?P<mark><!-- tested -->\n)?```(?P<language>\w+)\n(?P<code>.*?)```", re.DOTALL)
-ROW = re.compile(r"^\| (method|task|dataset|family|figure) \| `([^`]+)` \|", re.MULTILINE)
+ROW = re.compile(r"^\| (method|task|dataset|family|figure|table) \| `([^`]+)` \|", re.MULTILINE)
 LINK = re.compile(r"\]\(([^)#:]+)\)")
 
 
