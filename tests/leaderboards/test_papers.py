@@ -28,7 +28,8 @@ from leaderboards.paper import (
 from trainers.loop import resolve
 from trainers.recipe import Plan
 
-PAPERS = ("ab", "asl", "loca", "slotmim", "sove")
+SEEDS = {"ab", "asl", "loca", "slotmim", "sove"}
+PAPERS = registry.names("table")
 ROOT = Path(__file__).resolve().parents[2]
 CSV = Path(__file__).with_name("paper_tables.csv")
 GOLDENS = json.loads((ROOT / "tests/conformance/golden_tasks.json").read_text())
@@ -99,16 +100,18 @@ def check_dataset(part: DatasetPart) -> None:
 # Every published cell
 
 
-def test_the_papers_are_registered() -> None:
-    assert registry.names("table") == list(PAPERS)
+def test_the_five_papers_are_there() -> None:
+    assert set(PAPERS) >= SEEDS
 
 
-def test_881_different_cells_were_published() -> None:
-    assert len(published()) == len(set(published())) == 881
+def test_the_five_papers_publish_881_different_cells() -> None:
+    sources = {paper(name).source for name in SEEDS}
+    cells = [cell for cell in published() if cell[0] in sources]
+    assert len(cells) == len(set(cells)) == 881
 
 
 def test_each_published_cell_is_declared_once_and_nothing_else_is() -> None:
-    found = Counter(cell for name in registry.names("table") for cell in declared(name))
+    found = Counter(cell for name in PAPERS for cell in declared(name))
     assert [cell for cell, times in found.items() if times > 1] == []
     assert sorted(set(published()) - found.keys()) == []
     assert sorted(found.keys() - set(published())) == []
