@@ -10,7 +10,7 @@ from PIL import Image
 from torch import Tensor
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_map_only
-from torch.utils.flop_counter import FlopCounterMode, flop_registry
+from torch.utils.flop_counter import flop_registry
 
 from bench import dist
 from bench.transforms import InputSpec
@@ -29,7 +29,7 @@ def count_flops(method: Method) -> float:
     Where a loss has more terms the more its inputs differ (SlotMIM's active slots), it is that of
     random activations.
     """
-    trial = copy.deepcopy(method)
+    trial = copy.deepcopy(method)  # a step leaves what `after_step` will apply
     one, two = (_flops_of_step(trial, images) for images in (1, 2))
     recipe = method.plan.recipe
     together = recipe.batch_size / (recipe.accumulate * dist.world_size())
@@ -41,22 +41,23 @@ def _flops_of_step(trial: Method, images: int) -> int:
     batch = collate([(i, trial.views(image, rng)) for i in range(images)])
     # Colours and blur are no part of the network.
     batch.images = [InputSpec().normalise(view) for view in batch.images]
-    trial.zero_grad(set_to_none=True)
-    with _Unreckoned() as unreckoned, FlopCounterMode(display=False) as counter:
+    with _Counter() as counter:
         loss = trial.losses(batch, 0)["loss"]
-        unreckoned.noise = None
+        counter.noise = None
         loss.backward()
-    return counter.get_total_flops()
+    trial.zero_grad(set_to_none=True)
+    return counter.flops
 
 
-class _Unreckoned(TorchDispatchMode):
-    """Within, products and sorts give noise of the right shape, or zeros, at once.
+class _Counter(TorchDispatchMode):
+    """Within, products are counted, and they and sorts give noise, or zeros, of the right shape.
 
     On one core the step of a ViT-B, or SOVE's sorts of its bank, would take a minute.
     """
 
     def __init__(self) -> None:
         super().__init__()
+        self.flops = 0
         self.noise: Tensor | None = torch.randn(_NOISE, generator=torch.Generator().manual_seed(0))
 
     def __torch_dispatch__(
@@ -66,16 +67,18 @@ class _Unreckoned(TorchDispatchMode):
         args: Sequence[Any] = (),
         kwargs: Mapping[str, Any] | None = None,
     ) -> Any:
-        packet = func._overloadpacket
-        if not any(isinstance(value, Tensor) and value.numel() >= _SMALL for value in args):
-            return func(*args, **(kwargs or {}))
-        if packet is torch.ops.aten.index_fill_:  # SOVE takes anchors out before it sorts
+        packet, kwargs = func._overloadpacket, kwargs or {}
+        large = any(isinstance(value, Tensor) and value.numel() >= _SMALL for value in args)
+        if packet is torch.ops.aten.index_fill_ and large:  # SOVE takes anchors out of a sort
             return args[0]
-        if packet not in flop_registry and packet is not torch.ops.aten.topk:
-            return func(*args, **(kwargs or {}))
-        on_meta = tree_map_only(Tensor, lambda tensor: tensor.to("meta"), (args, kwargs or {}))
-        shapes = func(*on_meta[0], **on_meta[1])
-        return tree_map_only(Tensor, self._filled, shapes)
+        if large and (packet in flop_registry or packet is torch.ops.aten.topk):
+            on_meta = tree_map_only(Tensor, lambda tensor: tensor.to("meta"), (args, kwargs))
+            out = tree_map_only(Tensor, self._filled, func(*on_meta[0], **on_meta[1]))
+        else:
+            out = func(*args, **kwargs)
+        if packet in flop_registry:
+            self.flops += int(flop_registry[packet](*args, **kwargs, out_val=out))
+        return out
 
     def _filled(self, like: Tensor) -> Tensor:
         if self.noise is None or not like.is_floating_point() or like.numel() > _LARGE:
