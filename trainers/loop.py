@@ -68,7 +68,7 @@ def train(
     fabric = Fabric(accelerator="auto", devices=1, precision=recipe.precision)
     fabric.launch()
     split = open_split(spec.dataset, "train", data)
-    plan = lay_out(recipe, split)
+    plan = lay_out(recipe, len(split), split.name)
     folder, config, state = open_run(Path(out), spec, plan, split, resume)
     if (folder.checkpoint / "checkpoint.json").exists():
         say(f"{out} is complete: nothing to train")
@@ -183,21 +183,21 @@ def resolve(spec: Spec) -> tuple[type[Method], Recipe]:
     return cls, bind(cls.recipe, options, preset)
 
 
-def lay_out(recipe: Recipe, split: Split) -> Plan:
-    """The plan of ``recipe`` over ``split``; says what to change when it does not fit."""
+def lay_out(recipe: Recipe, images: int, name: str) -> Plan:
+    """The plan of ``recipe`` over the images of ``name``; says what to change when it misfits."""
     parts = dist.world_size() * recipe.accumulate
     if recipe.batch_size % parts:
         raise SpecError(
             f"batch_size={recipe.batch_size} cannot be divided among {dist.world_size()} processes "
             f"x accumulate={recipe.accumulate}: choose a multiple of {parts}"
         )
-    if len(split) < recipe.batch_size:
-        largest = 1 << (max(len(split), 1).bit_length() - 1)
+    if images < recipe.batch_size:
+        largest = 1 << (max(images, 1).bit_length() - 1)
         raise DataError(
-            f"{split.name} has {len(split)} training images, fewer than one batch of "
+            f"{name} has {images} training images, fewer than one batch of "
             f"{recipe.batch_size}: set batch_size={largest} or less"
         )
-    return Plan.of(recipe, len(split))
+    return Plan.of(recipe, images)
 
 
 def prepare(batch: Batch, method: Method, seed: int) -> Batch:
