@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import dataclasses
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
@@ -142,6 +142,22 @@ def bind(cls: type[T], options: Mapping[str, str], preset: Mapping[str, Any] | N
         return cls(**values)
     except ValueError as error:
         raise SpecError(f"{cls.__name__}: {error}") from error
+
+
+def with_options(text: str, pairs: Pairs) -> str:
+    """The spec with options added; later ones win over those that it has."""
+    spec = parse(text)
+    return str(Spec(spec.name, spec.dataset, tuple({**dict(spec.options), **dict(pairs)}.items())))
+
+
+def pairs_of(texts: Sequence[str]) -> Pairs:
+    """Options from `KEY=VALUE` texts, as `--set` takes them."""
+    for text in texts:
+        if "=" not in text:
+            raise SpecError(f"--set {text}: write --set KEY=VALUE")
+    return tuple(
+        (key.strip(), value.strip()) for key, _, value in (t.partition("=") for t in texts)
+    )
 
 
 def unbind(instance: Any) -> Pairs:

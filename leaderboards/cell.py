@@ -12,9 +12,9 @@ from bench.figure import files_of, publish
 from bench.records import Outcome, Result
 from bench.spec import Spec
 from bench.store import Store
-from leaderboards.models import without_seed
+from leaderboards.models import trained_as, without_seed
 
-__all__ = ["StoredCell", "explain", "find"]
+__all__ = ["StoredCell", "explain", "find", "of_model", "of_task"]
 
 
 @dataclass(frozen=True, eq=False)
@@ -40,7 +40,7 @@ def explain(
     Args:
         store: where it lies.
         model: name of the model, with or without its seed, or the start of it; or what was
-            evaluated: a run folder or another source.
+            evaluated (a run folder or another source), or how it was trained (`METHOD@DATASET...`).
         task: spec of the task, in any spelling of its options.
         identity: start of the digest, where several cells fit.
         predictions: CSV to write, one row a sample.
@@ -115,13 +115,13 @@ def find(store: Store, model: str, task: str, identity: str = "") -> StoredCell:
             f"no results in {store.root}: fill it with `sslbench eval MODEL --tasks TASK@DATASET`"
             + _unreadable(store)
         )
-    of_model = _of_model(results, model)
-    if not of_model:
+    found = of_model(results, model)
+    if not found:
         names = {str(result.model["name"]) for result in results}
         raise StoreError(f"no model {model!r} in {store.root}; {nearest(model, names)}")
-    fitting = _of_task(of_model, task)
+    fitting = of_task(found, task)
     if not fitting:
-        specs = {result.task_spec for result in of_model}
+        specs = {result.task_spec for result in found}
         raise StoreError(
             f"no cell {task} of {model} in {store.root}; {nearest(task, specs)}{_unreadable(store)}"
         )
@@ -133,7 +133,7 @@ def find(store: Store, model: str, task: str, identity: str = "") -> StoredCell:
     return StoredCell(result, store.outcome(result), folder)
 
 
-def _of_model(results: Sequence[Result], asked: str) -> list[Result]:
+def of_model(results: Sequence[Result], asked: str) -> list[Result]:
     """The results of the model: the first reading of its name under which there are some."""
     place = Path(asked.rstrip("/"))
     folder = (place.parent if place.name == "checkpoint" else place).name
@@ -142,6 +142,7 @@ def _of_model(results: Sequence[Result], asked: str) -> list[Result]:
         lambda result: str(result.model.get("source", "")).rstrip("/") == asked.rstrip("/"),
         lambda result: result.model["name"] == folder,
         lambda result: without_seed(str(result.model["name"])) == asked,
+        lambda result: asked in trained_as(result),
         lambda result: str(result.model["name"]).startswith(asked),
     )
     for reads in readings:
@@ -150,7 +151,7 @@ def _of_model(results: Sequence[Result], asked: str) -> list[Result]:
     return []
 
 
-def _of_task(results: Sequence[Result], asked: str) -> list[Result]:
+def of_task(results: Sequence[Result], asked: str) -> list[Result]:
     """The results of the task, as it is written or else in its shortest form.
 
     One without a data set is looked for on all of them, one without options then with any.

@@ -35,10 +35,14 @@ class Score:
 
 @dataclass(frozen=True)
 class FlopsRatio:
-    """Pre-training FLOPs (`per="run"`) or FLOPs of an image (`per="image"`), over a row's."""
+    """Pre-training FLOPs (`per="run"`) or FLOPs of an image (`per="image"`), over a row's.
+
+    `inverse` gives the row's over one's own: a speed-up.
+    """
 
     row: str
     per: Literal["run", "image"] = "image"
+    inverse: bool = False
 
 
 @dataclass(frozen=True)

@@ -1,6 +1,5 @@
 """`sslbench train`."""
 
-from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated
 
@@ -8,7 +7,7 @@ import typer
 
 from bench import registry
 from bench.arguments import Data, Json, SkipBad, emit
-from bench.errors import SpecError
+from bench.spec import pairs_of, with_options
 
 
 def command(
@@ -24,23 +23,9 @@ def command(
 ) -> None:
     """Pre-train one method and leave a run folder with a checkpoint."""
     run = registry.attribute("trainers.loop:train")
-    text = with_options(spec, sets or ())
+    text = with_options(spec, pairs_of(sets or ()))
     folder = run(text, out, data=data, resume=resume, skip_bad=skip_bad)
     if as_json:
         emit({"run": str(folder), "checkpoint": str(folder / "checkpoint")})
     else:
         typer.echo(f"{folder}\nnext: sslbench eval {folder} --tasks knn,linear@DATASET")
-
-
-def with_options(spec: str, pairs: Sequence[str]) -> str:
-    """``spec`` with ``KEY=VALUE`` pairs added; later ones win."""
-    from bench.spec import Spec, parse
-
-    parsed = parse(spec)
-    options = dict(parsed.options)
-    for pair in pairs:
-        key, sign, value = pair.partition("=")
-        if not sign:
-            raise SpecError(f"--set {pair}: write --set KEY=VALUE")
-        options[key] = value
-    return str(Spec(parsed.name, parsed.dataset, tuple(sorted(options.items()))))
