@@ -3,7 +3,9 @@
 import re
 from typing import Any
 
+from bench.errors import SpecError
 from bench.records import Result
+from bench.spec import Spec, parse
 from leaderboards.cells import pretraining
 
 # "-seed0", "_s1", "?seed=2" at the end of a model's name: the same model trained or drawn again.
@@ -13,6 +15,17 @@ _SEED_SUFFIX = re.compile(r"[-_.?&/](?:seed|s)[-_=]?\d+$")
 def without_seed(name: str) -> str:
     """The model's name less the seed at its end."""
     return _SEED_SUFFIX.sub("", name)
+
+
+def trained_as(result: Result) -> tuple[str, ...]:
+    """The spec that the model was trained from, without its seed and as it is; () if unknown."""
+    text = str(pretraining(result).get("spec") or "")
+    try:
+        parsed = parse(text)
+    except SpecError:  # a stranger's record, or none
+        return ()
+    rest = tuple(pair for pair in parsed.options if pair[0] != "seed")
+    return str(Spec(parsed.name, parsed.dataset, rest)), text
 
 
 def models_of(results: list[Result]) -> list[tuple[str, list[Result]]]:
