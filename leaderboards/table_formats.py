@@ -215,7 +215,7 @@ def _sentence(told: str) -> str:
     return told if told.endswith((".", "?", "!")) else f"{told}."
 
 
-def _ours(cell: FilledCell) -> tuple[str, str]:
+def ours_of(cell: FilledCell) -> tuple[str, str]:
     """The number, and its interval with the range of seeds."""
     if cell.ours is None:
         return NOTHING, ""
@@ -241,7 +241,7 @@ def _joined(cell: FilledCell, notes: Footnotes) -> str:
     """One cell in one line."""
     if cell.ours is None and not cell.published:
         return NOTHING + notes.mark(cell)
-    value, band = _ours(cell)
+    value, band = ours_of(cell)
     marks = MARKS.get(cell.verdict, "") + notes.mark(cell)
     return " ".join(filter(None, [value, band, "/", cell.published or NOTHING, marks]))
 
@@ -250,7 +250,7 @@ def _aligned(cells: Sequence[FilledCell], notes: Footnotes) -> list[str]:
     """The cells of one column with their parts below one another."""
     parts = []
     for cell in cells:
-        value, band = _ours(cell)
+        value, band = ours_of(cell)
         marks = MARKS.get(cell.verdict, "") + notes.mark(cell)
         parts.append((value, band, f"/ {cell.published or NOTHING}", marks))
     sides = (str.rjust, str.ljust, str.ljust, str.ljust)
