@@ -14,6 +14,7 @@ import zipfile
 import zlib
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -48,12 +49,11 @@ class Identity:
     seed: int
     version: int = IDENTITY_VERSION
 
-    @property
+    @cached_property
     def digest(self) -> str:
         """20 hex digits of the sha256 of the canonical JSON of all fields."""
-        text = json.dumps(
-            dataclasses.asdict(self), sort_keys=True, separators=(",", ":"), allow_nan=False
-        )
+        values = {field: getattr(self, field) for field in self.__dataclass_fields__}
+        text = json.dumps(values, sort_keys=True, separators=(",", ":"), allow_nan=False)
         return hashlib.sha256(text.encode()).hexdigest()[:20]
 
     def __hash__(self) -> int:

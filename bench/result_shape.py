@@ -12,6 +12,7 @@ from types import NoneType
 from typing import Any
 
 from bench import spec
+from bench.errors import SpecError
 
 _NUMBER = (int, float)
 
@@ -82,7 +83,7 @@ def _check(what: str, values: Mapping[str, Any], kinds: Mapping[str, tuple[type,
 def _check_spec(text: str) -> None:
     try:
         parsed = spec.parse(text)
-    except spec.SpecError as error:
+    except SpecError as error:
         raise ValueError(f"task_spec: {error}") from error
     if not parsed.dataset:
         raise ValueError(f"task_spec {text!r} names no data set")

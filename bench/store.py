@@ -25,8 +25,9 @@ from bench.errors import NewerSchema, StoreError
 from bench.records import Identity, Outcome, Result
 
 RESULT_FILE, OUTCOME_FILE = "result.json", "outcome.npz"
+#: What is being written, and what killed processes left of it.
+TMP = ".tmp"
 
-_TMP = ".tmp"
 _STALE_SECONDS = 24 * 3600  # no write takes a day: what is older belongs to a killed process
 _LONGEST_NAME = 120  # file systems end at 255 bytes
 
@@ -34,7 +35,8 @@ _LONGEST_NAME = 120  # file systems end at 255 bytes
 class Store:
     """Results below one folder, which need not exist yet.
 
-    `problems` lists, after `results()` ran to its end, what was found but could not be used.
+    `problems` lists, after `results()` ran to its end, what was found but could not be used:
+    damaged folders, and results of a newer version.
     """
 
     def __init__(self, root: Path | str) -> None:
@@ -59,8 +61,14 @@ class Store:
         # a plan asks for thousands of cells: strings, for they are ten times faster than paths
         for model in _names(self.root):
             folder = os.path.join(self.root, model, tail)
-            if os.path.isdir(folder) and (result := self._read_or_report(Path(folder))):
-                return result
+            if os.path.isdir(folder):
+                try:
+                    return read_result(folder)
+                except NewerSchema as error:
+                    raise NewerSchema(f"{os.path.join(model, tail)}: {error}") from error
+                except StoreError as error:
+                    if (problem := _problem(os.path.join(model, tail), error)) not in self.problems:
+                        self.problems.append(problem)
         return None
 
     def write(self, result: Result, outcome: Outcome) -> Path:
@@ -72,7 +80,7 @@ class Store:
         """
         final = self.path(result.identity, str(result.model["name"]))
         text = result.to_json()
-        tmp = self.root / _TMP / f"{final.name}-{secrets.token_hex(8)}"
+        tmp = self.root / TMP / f"{final.name}-{secrets.token_hex(8)}"
         try:
             self._sweep()
             tmp.mkdir(parents=True)
@@ -91,34 +99,42 @@ class Store:
         return final
 
     def results(self) -> Iterator[Result]:
-        """All whole results, sorted by folder; what is broken is skipped and told in `problems`."""
+        """All whole results, sorted by folder; what cannot be used is told in `problems`."""
         self.problems = []
-        for model in _subfolders(self.root):
-            for task in _subfolders(model):
-                for folder in _subfolders(task):
-                    try:
-                        result = self._read_or_report(folder)
-                    except NewerSchema as error:
-                        self.problems.append(str(error))
-                        continue
-                    if result is not None:
-                        yield result
+        for model, task in self.task_folders():
+            yield from self.results_in(model, task)
+
+    def task_folders(self) -> Iterator[tuple[str, str]]:
+        """(model, task), the names of all folders that may hold results, sorted."""
+        for model in _names(self.root):
+            try:
+                tasks = _names(os.path.join(self.root, model))
+            except OSError as error:
+                self.problems.append(_problem(model, error))
+            else:
+                for task in tasks:
+                    yield model, task
+
+    def results_in(self, model: str, task: str) -> Iterator[Result]:
+        """The whole results of one such folder, sorted; adds what cannot be used to `problems`."""
+        place = os.path.join(model, task)
+        try:
+            folders = [os.path.join(place, name) for name in _names(os.path.join(self.root, place))]
+        except OSError as error:
+            self.problems.append(_problem(place, error))
+            return
+        for folder in folders:
+            path = os.path.join(self.root, folder)
+            if os.path.isdir(path):
+                try:
+                    yield read_result(path)
+                except StoreError as error:
+                    self.problems.append(_problem(folder, error))
 
     def outcome(self, result: Result) -> Outcome:
         """The per-sample outcome stored with a result; `StoreError` when it is broken."""
         folder = self.path(result.identity, str(result.model["name"]))
         return Outcome.load(folder / OUTCOME_FILE)
-
-    def _read_or_report(self, folder: Path) -> Result | None:
-        try:
-            return _read(folder)
-        except NewerSchema as error:
-            raise NewerSchema(f"{folder.relative_to(self.root)}: {error}") from error
-        except StoreError as error:
-            problem = f"{folder.relative_to(self.root)}: {error}"
-            if problem not in self.problems:
-                self.problems.append(problem)
-            return None
 
     def _sweep(self) -> None:
         """Removes what processes killed long ago left in the temporary folder."""
@@ -126,7 +142,7 @@ class Store:
             return
         self._swept = True
         oldest = time.time() - _STALE_SECONDS
-        for left in _subfolders(self.root / _TMP):
+        for left in _subfolders(self.root / TMP):
             with contextlib.suppress(FileNotFoundError):  # another process sweeps too
                 if left.stat().st_mtime < oldest:
                     shutil.rmtree(left, ignore_errors=True)
@@ -147,17 +163,24 @@ def slug(name: str) -> str:
     return folder or "_"
 
 
-def _read(folder: Path) -> Result:
-    """The result of a folder; `StoreError` says what is broken."""
+def read_result(folder: Path | str) -> Result:
+    """The result of a folder; `StoreError` says what is broken, `NewerSchema` who wrote it."""
     try:
-        result = Result.from_json((folder / RESULT_FILE).read_text(encoding="utf-8"))
+        with open(os.path.join(folder, RESULT_FILE), encoding="utf-8") as stream:
+            result = Result.from_json(stream.read())
     except (OSError, UnicodeDecodeError) as error:
         raise StoreError(f"{RESULT_FILE} cannot be read ({error})") from error
-    if not (folder / OUTCOME_FILE).is_file():
+    if not os.path.isfile(os.path.join(folder, OUTCOME_FILE)):
         raise StoreError(f"{OUTCOME_FILE} is missing")
-    if result.identity.digest != folder.name:
+    if result.identity.digest != os.path.basename(folder):
         raise StoreError(f"holds the result of another identity, {result.identity.digest}")
     return result
+
+
+def _problem(folder: str, error: OSError | StoreError) -> str:
+    """What is wrong with a folder below the root, in a line."""
+    reason = f"cannot be read ({error.strerror})" if isinstance(error, OSError) else error
+    return " ".join(f"{folder}: {reason}".split())
 
 
 def _publish(tmp: Path, final: Path) -> None:
@@ -165,7 +188,7 @@ def _publish(tmp: Path, final: Path) -> None:
     if _rename(tmp, final):
         return
     try:
-        _read(final)
+        read_result(final)
     except NewerSchema:
         raise
     except StoreError:
@@ -189,7 +212,7 @@ def _rename(source: Path, target: Path) -> bool:
     return True
 
 
-def _names(folder: Path) -> list[str]:
+def _names(folder: Path | str) -> list[str]:
     """The visible names inside a folder, sorted; none when it is not there."""
     try:
         return sorted(name for name in os.listdir(folder) if not name.startswith("."))
