@@ -23,7 +23,16 @@ from bench.errors import DataError, SpecError, nearest
 from bench.spec import DatasetPart, parse_dataset
 from bench.split import Split, Table
 
-__all__ = ["Dataset", "Split", "Table", "data_root", "find_path", "layout_error", "open_split"]
+__all__ = [
+    "Dataset",
+    "Split",
+    "Table",
+    "check_part",
+    "data_root",
+    "find_path",
+    "layout_error",
+    "open_split",
+]
 
 DATA_VARIABLE = "SSLBENCH_DATA"
 
@@ -151,14 +160,19 @@ def _held_out(part: DatasetPart) -> DatasetPart:
     return DatasetPart(part.name, tuple(pair for pair in part.modifiers if pair[0] not in dropped))
 
 
-def _open_part(part: DatasetPart, role: str, explicit: Path | None) -> Split:
+def check_part(part: DatasetPart) -> type[Dataset]:
+    """The data set of a part; SpecError when it or one of its modifiers does not exist."""
     cls: type[Dataset] = registry.load("dataset", part.name)
-    options = dict(part.modifiers)
-    for key in options:
+    for key, _ in part.modifiers:
         if key not in (*MODIFIERS, *cls.modifiers):
             raise SpecError(
                 f"{part}: no modifier {key!r}; {nearest(key, MODIFIERS + cls.modifiers)}"
             )
+    return cls
+
+
+def _open_part(part: DatasetPart, role: str, explicit: Path | None) -> Split:
+    cls, options = check_part(part), dict(part.modifiers)
     actual = options.get("split", "train") if role == "train" else role
     if actual not in cls.splits:
         others = [n for n in registry.names("dataset") if actual in splits_of(n)]

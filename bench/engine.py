@@ -9,7 +9,7 @@ from pathlib import Path
 
 import torch
 
-from bench import plan
+from bench import failures, plan
 from bench.backbone import Backbone
 from bench.checkpoint import LoadedModel, load_model
 from bench.errors import SpecError, SSLBenchError
@@ -71,11 +71,13 @@ class Report:
     """What became of a request.
 
     Attributes:
+        trained: run folders of models trained now.
         ran: results made now.
         stood: results that the store already had.
         failed: name of each failed cell, with the reason.
     """
 
+    trained: list[Path] = field(default_factory=list)
     ran: list[Result] = field(default_factory=list)
     stood: list[Result] = field(default_factory=list)
     failed: dict[str, str] = field(default_factory=dict)
@@ -93,10 +95,12 @@ class Report:
 
     def summary(self, results: Path) -> str:
         """What happened, in a few lines; cells that failed for one reason stand together."""
-        made, stood = len(self.ran), len(self.stood)
+        made, stood, trained = len(self.ran), len(self.stood), len(self.trained)
         lines = [f"{made} {'cell' if made == 1 else 'cells'} run, {stood} already in {results}"]
         if not made and not self.failed:
             lines = [f"nothing to run: all {stood} cells are already in {results}"]
+        if trained:
+            lines.insert(0, f"{trained} {'model' if trained == 1 else 'models'} trained")
         cells: dict[str, list[str]] = {}
         for cell, reason in self.failed.items():
             cells.setdefault(reason, []).append(cell)
@@ -104,6 +108,50 @@ class Report:
         if made or stood:
             lines.append(f"next: sslbench board --results {results}")
         return "\n".join(lines)
+
+
+class Evaluation:
+    """Evaluates models one after the other; the splits stay open between them.
+
+    Attributes:
+        report: what became of all that was asked for so far.
+
+    Raises:
+        SpecError: the device is not there.
+    """
+
+    def __init__(self, store: Store, settings: Settings | None = None) -> None:
+        self.store, self.settings = store, settings or Settings()
+        best_device(self.settings.device)
+        self.report = Report()
+        self._cache = FeatureCache(self.settings.cache)
+        self._spaces: list[TaskData] = []
+
+    def fill(self, source: str, wanted: Sequence[Request]) -> None:
+        """Fill the cells of a model that the store lacks; what goes wrong fails its cells only."""
+        if not wanted:
+            return
+        try:
+            model = load_model(source)
+        except Exception as error:
+            self.fail(source, source, [request.text for request in wanted], error)
+            return
+        if not self._spaces:
+            seeds = self.settings.seeds
+            self._spaces = [task_data(wanted[0], s, self.settings, self._cache) for s in seeds]
+        for data in self._spaces:
+            Filling(model, data, self.store, self.report).fill(wanted)
+
+    def fail(
+        self, model: str, source: str, tasks: Sequence[str], error: Exception, train: str = ""
+    ) -> None:
+        """Notes why these cells of a model could not even be begun."""
+        name = f"{model} · {tasks[0]}" if len(tasks) == 1 else model
+        self.report.fail(name, error)
+        reason = self.report.failed[name]
+        for task in tasks:
+            for seed in self.settings.seeds:
+                failures.record(self.store.root, model, source, task, seed, reason, train)
 
 
 def evaluate(
@@ -115,20 +163,11 @@ def evaluate(
         SpecError: a task text is wrong; nothing has run then. Whatever goes wrong later, in a
             model, in the data or in a task, fails its own cells only.
     """
-    settings = settings or Settings()
     wanted = plan.requests(tasks)
-    report = Report()
-    cache = FeatureCache(settings.cache)
-    spaces = [task_data(wanted[0], seed, settings, cache) for seed in settings.seeds]
+    evaluation = Evaluation(store, settings)
     for source in models:
-        try:
-            model = load_model(source)
-        except Exception as error:
-            report.fail(source, error)
-            continue
-        for data in spaces:
-            Filling(model, data, store, report).fill(wanted)
-    return report
+        evaluation.fill(source, wanted)
+    return evaluation.report
 
 
 def task_data(request: Request, seed: int, settings: Settings, cache: FeatureCache) -> TaskData:

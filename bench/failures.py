@@ -43,6 +43,7 @@ class Failure:
         error: why.
         when: ISO 8601, UTC.
         command: the command line that tried.
+        train: canonical spec of its pre-training, `pretrain["spec"]`; empty where not known.
     """
 
     model: str
@@ -52,6 +53,7 @@ class Failure:
     error: str
     when: str
     command: str
+    train: str = ""
 
     @property
     def cell(self) -> str:
@@ -64,7 +66,9 @@ def failures(root: Path) -> list[Failure]:
     return sorted(failure for path in _files(root) if (failure := _read(path)))
 
 
-def record(root: Path, model: str, source: str, task: str, seed: int, error: str) -> None:
+def record(
+    root: Path, model: str, source: str, task: str, seed: int, error: str, train: str = ""
+) -> None:
     """Notes that a cell failed now. A disk that refuses is no further failure."""
     values = {
         "schema": SCHEMA,
@@ -75,6 +79,7 @@ def record(root: Path, model: str, source: str, task: str, seed: int, error: str
         "error": error[:_LONGEST_ERROR],
         "when": datetime.now(UTC).isoformat(timespec="seconds"),
         "command": command_line(sys.argv),
+        "train": train,
     }
     path = _path(root, source, task, seed)
     with suppress(OSError):
@@ -85,8 +90,9 @@ def record(root: Path, model: str, source: str, task: str, seed: int, error: str
 
 def forget(root: Path, source: str, task: str, seed: int) -> None:
     """Removes the note of a cell that is there now, if there is one."""
-    with suppress(OSError):
-        _path(root, source, task, seed).unlink(missing_ok=True)
+    if (root / FOLDER).is_dir():
+        with suppress(OSError):
+            _path(root, source, task, seed).unlink(missing_ok=True)
 
 
 def _path(root: Path, source: str, task: str, seed: int) -> Path:

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 
 import torch
 
-from bench import plan
+from bench import failures, plan
 from bench.errors import SSLBenchError
 from bench.plan import Request
 from bench.probing import Probe, run_probes
@@ -86,9 +86,10 @@ class Filling:
             if (old := self.store.get(identity)) is None:
                 return Cell(request, data, identity, name)
             self.report.stood.append(old)
+            self._forget(request)
             _sweep(self._place(data, identity))
         except Exception as error:
-            self.report.fail(name, error)
+            self._fail(request, error)
         return None
 
     def _name(self, request: Request) -> str:
@@ -172,6 +173,7 @@ class Filling:
         split = cell.data.open(cell.request.task.needs[-1])
         self.store.write(result, with_class_names(outcome, split))
         self.report.ran.append(result)
+        self._forget(cell.request)
         say(f"{cell.name}: {shown(result)} in {cell.seconds:.1f} s")
         for text in result.warnings:
             say(f"  warning: {text}")
@@ -182,7 +184,24 @@ class Filling:
         try:
             yield
         except Exception as error:
-            self.report.fail(cell.name, error)
+            self._fail(cell.request, error)
+
+    def _fail(self, request: Request, error: Exception) -> None:
+        """Notes a failed cell for the report, and for whoever looks at the store later."""
+        name, record = self._name(request), self.model.record
+        self.report.fail(name, error)
+        failures.record(
+            self.store.root,
+            record.name,
+            record.source,
+            request.text,
+            self.data.seed,
+            self.report.failed[name],
+            str((record.pretrain or {}).get("spec") or ""),
+        )
+
+    def _forget(self, request: Request) -> None:
+        failures.forget(self.store.root, self.model.record.source, request.text, self.data.seed)
 
 
 def _sweep(folder: Path) -> None:

@@ -7,17 +7,25 @@
 from __future__ import annotations
 
 import hashlib
-from dataclasses import dataclass
+import signal
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from bench import registry
-from bench.errors import SpecError
-from bench.spec import parse
+from bench.disk import locked
+from bench.errors import SpecError, SSLBenchError, TrainingError
+from bench.progress import say
+from bench.spec import parse, parse_list
 
 if TYPE_CHECKING:
-    from bench.engine import Report, Settings
+    from bench.engine import Evaluation, Report, Settings
+    from bench.plan import Request
     from bench.store import Store
+
+INTERRUPTED = 130  # the exit code of a command that a signal ended
 
 
 @dataclass(frozen=True)
@@ -51,7 +59,7 @@ class Matrix:
 
 
 def canonical(train: str) -> str:
-    """What a training spec trains, whatever it changes of how: `pretrain["spec"]` of its checkpoint.
+    """What a training spec trains, whatever it says of how: its checkpoint's `pretrain["spec"]`.
 
     Two specs of one canonical text are one run.
     """
@@ -68,6 +76,11 @@ def run_folder(runs: Path, train: str) -> Path:
     return runs / f"{parse(train).name}-{digest[:8]}"
 
 
+def is_trained(folder: Path) -> bool:
+    """Whether a run folder holds its product."""
+    return (folder / "checkpoint" / "checkpoint.json").is_file()
+
+
 def run(matrix: Matrix, store: Store, settings: Settings, runs: Path) -> Report:
     """Train what lacks, evaluate, and go on after every failure; see `bench.failures`.
 
@@ -78,6 +91,97 @@ def run(matrix: Matrix, store: Store, settings: Settings, runs: Path) -> Report:
         runs: folder of the run folders; partly trained ones are continued.
 
     Raises:
+        SpecError: the device is not there.
         KeyboardInterrupt: SIGINT or SIGTERM came; the same call continues.
     """
-    raise NotImplementedError
+    from bench.engine import Evaluation
+
+    evaluation = Evaluation(store, replace(settings, seeds=matrix.seeds))
+    with _terminable():
+        for number, entry in enumerate(matrix.entries, 1):
+            say(f"[{number}/{len(matrix.entries)}] {entry.name}: {entry.train or entry.source}")
+            _fill(evaluation, entry, runs)
+    return evaluation.report
+
+
+def _fill(evaluation: Evaluation, entry: Entry, runs: Path) -> None:
+    """Train and evaluate one model."""
+    wanted, refused = requests_of(entry)
+    source = model = entry.source
+    trained = ""
+    try:
+        if entry.train:
+            trained, folder = canonical(entry.train), run_folder(runs, entry.train)
+            source, model = str(folder), folder.name
+            if wanted:  # nothing is trained for tasks that there are not
+                _train(entry.train, folder, evaluation)
+    except Exception as error:
+        if isinstance(error, SSLBenchError) and error.exit_code == INTERRUPTED:
+            raise KeyboardInterrupt from error
+        tasks = [*(request.text for request in wanted), *refused]
+        evaluation.fail(model or entry.name, source, tasks, error, trained)
+        return
+    for task, reason in refused.items():
+        evaluation.fail(model, source, [task], reason, trained)
+    evaluation.fill(source, wanted)
+
+
+def requests_of(entry: Entry) -> tuple[list[Request], dict[str, SSLBenchError]]:
+    """The tasks of an entry, and why those of its texts that are none are refused."""
+    from bench import plan
+
+    wanted: dict[str, Request] = {}
+    refused: dict[str, SSLBenchError] = {}
+    for text in entry.tasks:
+        try:
+            specs = parse_list(text)
+        except SSLBenchError as error:
+            refused[text] = error
+            continue
+        for spec in specs:
+            try:
+                request = plan.request(spec)
+                wanted.setdefault(request.text, request)
+            except SSLBenchError as error:
+                refused[str(spec)] = error
+    return list(wanted.values()), refused
+
+
+def _train(train: str, folder: Path, evaluation: Evaluation) -> None:
+    """Leave a trained run in the folder, unless it holds one.
+
+    Raises:
+        TrainingError: the run there is of another spec, or of other defaults.
+    """
+    settings = evaluation.settings
+    # One of several processes trains; the others wait for it and find the run done.
+    with locked(folder.with_name(f".{folder.name}"), f"trains {folder.name}"):
+        if changed := registry.attribute("trainers.loop:changed_settings")(train, folder):
+            raise TrainingError(
+                f"{folder} was trained with other settings ({'; '.join(changed)}): a preset or a "
+                "default has changed since; move the folder away to train anew"
+            )
+        if is_trained(folder):
+            return
+        resume = (folder / "config.json").exists()
+        start = registry.attribute("trainers.loop:train")
+        start(train, folder, data=settings.data, resume=resume, skip_bad=settings.skip_bad)
+        evaluation.report.trained.append(folder)
+
+
+@contextmanager
+def _terminable() -> Iterator[None]:
+    """Within, SIGTERM ends as Ctrl-C does: what is being written is finished or removed."""
+
+    def interrupt(number: int, frame: Any) -> None:
+        raise KeyboardInterrupt
+
+    try:
+        before = signal.signal(signal.SIGTERM, interrupt)
+    except ValueError:  # not the main thread: leave signals alone
+        yield
+        return
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)

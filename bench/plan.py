@@ -47,30 +47,44 @@ def requests(texts: Sequence[str]) -> list[Request]:
     found: dict[str, Request] = {}
     for text in texts:
         for parsed in spec.parse_list(text):
-            if not parsed.dataset:
-                raise SpecError(f"{parsed.name} needs a data set: write {parsed.name}@DATASET")
-            cls: type[Task] = registry.load("task", parsed.name)
-            request = Request(parsed, spec.bind(cls, dict(parsed.options)))
-            found.setdefault(request.text, request)
+            wanted = request(parsed)
+            found.setdefault(wanted.text, wanted)
     return list(found.values())
+
+
+def request(parsed: Spec) -> Request:
+    """The task of one spec.
+
+    Raises:
+        SpecError: unknown task or key, or a task without a data set.
+    """
+    if not parsed.dataset:
+        raise SpecError(f"{parsed.name} needs a data set: write {parsed.name}@DATASET")
+    cls: type[Task] = registry.load("task", parsed.name)
+    return Request(parsed, spec.bind(cls, dict(parsed.options)))
 
 
 def identity(model: "LoadedModel", request: Request, data: TaskData) -> Identity:
     """Identity of the cell; batch size, workers and device are not part of it."""
+    return identity_of(model_digest(model), request, data)
+
+
+def identity_of(weights: str, request: Request, data: TaskData) -> Identity:
+    """Identity of the cell of the model whose `model_digest` is `weights`."""
     fields = non_default(request.task)
     if data.precision != FULL_PRECISION:
         fields["precision"] = data.precision
     if data.skip_bad:
         fields["skip_bad"] = data.skip_bad
     if read := request.task.cells(data):
-        others = [identity(model, r, data.beside(r.spec.dataset)) for r in requests(read)]
+        others = [identity_of(weights, r, data.beside(r.spec.dataset)) for r in requests(read)]
         fields[CELLS] = [other.digest for other in others]
         # The same without the weights: what two models' cells must share to be comparable.
         fields["reads"] = [replace(other, weights="").digest for other in others]
     if facts := request.task.facts(data):
         fields["facts"] = facts
     return Identity(
-        weights=model_digest(model),
+        weights=weights,
         task=request.spec.name,
         task_version=request.task.version,
         fields=fields,

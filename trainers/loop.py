@@ -29,7 +29,7 @@ from trainers.method import Method
 from trainers.optim import clip_gradients, make_optimizer, set_schedule
 from trainers.recipe import Plan, Recipe, canonical
 from trainers.report import Reporter
-from trainers.state import RunFolder, open_run
+from trainers.state import RunFolder, changes, open_run
 
 
 def train(
@@ -181,6 +181,21 @@ def resolve(spec: Spec) -> tuple[type[Method], Recipe]:
             raise SpecError(f"{spec.name} has no preset {name!r}; {nearest(name, cls.presets)}")
         preset |= cls.presets[name]
     return cls, bind(cls.recipe, options, preset)
+
+
+def changed_settings(spec: str, out: Path) -> list[str]:
+    """How the run in ``out`` differs from what ``spec`` says now, in words.
+
+    Empty when there is no run. Fields that either recipe does not have are not compared.
+    """
+    parsed, old = parse(spec), RunFolder(out).config()
+    if old is None:
+        return []
+    _, recipe = resolve(parsed)
+    values = {k: v for k, v in asdict(recipe).items() if k in old["recipe"]}
+    now = {**old, "method": parsed.name, "dataset": parsed.dataset_text, "recipe": values}
+    before = {**old, "recipe": {k: v for k, v in old["recipe"].items() if k in values}}
+    return changes(before, now)
 
 
 def lay_out(recipe: Recipe, images: int, name: str) -> Plan:
