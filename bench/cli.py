@@ -17,7 +17,7 @@ from bench.errors import SSLBenchError
 # In the order of the help.
 COMMANDS = (
     *("ls", "doctor", "mini", "demo", "train", "inspect", "eval", "table", "board"),
-    *("cell", "curve", "figure"),
+    *("cell", "compare", "curve", "figure"),
 )
 
 app = typer.Typer(

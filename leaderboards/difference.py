@@ -226,4 +226,3 @@ def _sorted(outcome: Outcome) -> Outcome:
     order = np.argsort(outcome.columns["id"], kind="stable")
     columns = {name: column[order] for name, column in outcome.columns.items()}
     return Outcome(columns, outcome.extras)
-

@@ -1,0 +1,138 @@
+"""Which results of two models are compared: equal columns, equal seeds."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from bench.errors import SpecError, StoreError, nearest
+from bench.records import Result
+from bench.store import Store
+from leaderboards.cell import of_model
+from leaderboards.cells import pretraining
+from leaderboards.columns import ColumnKey, column_key
+from leaderboards.difference import Misfit
+from leaderboards.models import trained_as, without_seed
+
+Pair = tuple[Result, Result]
+
+
+@dataclass(frozen=True)
+class Side:
+    """One of the two models: its name without the seed, and its results of all tasks and seeds."""
+
+    name: str
+    results: list[Result]
+
+    @classmethod
+    def of(cls, results: Sequence[Result], asked: str, store: Store) -> Side:
+        """The model that goes by a name; StoreError where none does, or several do."""
+        found = of_model(results, asked)
+        names = sorted({str(result.model["name"]) for result in found})
+        if not found:
+            known = {without_seed(str(result.model["name"])) for result in results}
+            raise StoreError(f"no model {asked!r} in {store.root}; {nearest(asked, known)}")
+        kinds = {(*trained_as(one), without_seed(str(one.model["name"])))[0] for one in found}
+        if len(kinds) > 1:
+            raise StoreError(f"{asked!r} is several models, name one of {', '.join(names)}")
+        return cls(names[0] if len(names) == 1 else without_seed(names[0]), found)
+
+    @property
+    def by_column(self) -> dict[ColumnKey, list[Result]]:
+        """The results that share a column."""
+        found: dict[ColumnKey, list[Result]] = {}
+        for result in self.results:
+            found.setdefault(column_key(result), []).append(result)
+        return found
+
+
+def sides(store: Store, first: str, second: str) -> tuple[Side, Side]:
+    """The two models.
+
+    Raises:
+        StoreError: the store is empty, or a name is that of no model or of several.
+        SpecError: both names are of the same results.
+    """
+    results = list(store.results())
+    if not results:
+        raise StoreError(
+            f"no results in {store.root}: fill it with `sslbench eval MODEL --tasks TASK@DATASET`"
+        )
+    one, other = (Side.of(results, asked, store) for asked in (first, second))
+    if any(mine is theirs for mine in one.results for theirs in other.results):
+        raise SpecError(f"{first} and {second} are both {one.name}: name two models, or two seeds")
+    return one, other
+
+
+def paired(first: Sequence[Result], second: Sequence[Result]) -> list[Pair]:
+    """The results of one column that belong together, by the seeds of training and evaluation.
+
+    Equal seeds make a pair. Where one side has only one seed, that one goes with each of the
+    other's.
+
+    Raises:
+        Misfit: no seed in common, or two results of one seed.
+    """
+    for results in (first, second):
+        seeds = [_seeds(result) for result in results]
+        if len(set(seeds)) < len(seeds):
+            names = ", ".join(f"{one.model['name']} {one.identity.digest[:10]}" for one in results)
+            raise Misfit(f"several results of one seed: {names}")
+    alone = [
+        [len({_seeds(result)[axis] for result in results}) == 1 for results in (first, second)]
+        for axis in (0, 1)
+    ]
+    pairs = [
+        (one, other)
+        for one in first
+        for other in second
+        if all(_seeds(one)[axis] == _seeds(other)[axis] or any(alone[axis]) for axis in (0, 1))
+    ]
+    if not pairs:
+        told = (sorted({str(_seeds(one)[0]) for one in side}) for side in (first, second))
+        raise Misfit("no seed in common: A has {}, B {}".format(*map(", ".join, told)))
+    return pairs
+
+
+def pair_label(pair: Pair) -> str:
+    """The seeds of a pair in words: `0`, `0/3` where the models' differ, `0 (eval 1)`."""
+    seeds = [_seeds(result) for result in pair]
+    train = "/".join(dict.fromkeys(str(seed) for seed, _ in seeds if seed is not None))
+    evaluated = "/".join(dict.fromkeys(str(seed) for _, seed in seeds))
+    return f"{train} (eval {evaluated})" if train and evaluated != "0" else train or evaluated
+
+
+def apart(first: Side, second: Side) -> list[tuple[str, str]]:
+    """Tasks of both models without a common column, and what differs."""
+    columns, theirs = first.by_column, second.by_column
+    common = {_spec(columns[key]) for key in columns.keys() & theirs.keys()}
+    found = []
+    for spec in sorted({_spec(rows) for rows in columns.values()} - common):
+        mine = next(key for key, rows in columns.items() if _spec(rows) == spec)
+        for key, rows in theirs.items():
+            if _spec(rows) == spec:
+                found.append((spec, _reason(mine, key)))
+                break
+    return found
+
+
+def _spec(results: Sequence[Result]) -> str:
+    return min(result.task_spec for result in results)
+
+
+def _reason(mine: ColumnKey, theirs: ColumnKey) -> str:
+    if mine.manifest != theirs.manifest:
+        return f"other data: A on {mine.manifest[:8]}, B on {theirs.manifest[:8]}"
+    if mine.version != theirs.version:
+        return f"other versions of the task: A {mine.version}, B {theirs.version}"
+    return f"other protocols: A {mine.protocol}, B {theirs.protocol}"
+
+
+def _seeds(result: Result) -> tuple[int | None, int]:
+    """Of the training, as far as it is known, and of the evaluation."""
+    name = str(result.model["name"])
+    trained = pretraining(result).get("seed")
+    if trained is None and (end := re.search(r"\d+$", name[len(without_seed(name)) :])):
+        trained = int(end[0])
+    return trained, result.identity.seed
