@@ -16,6 +16,10 @@ SCALES: tuple[Scale, ...] = ("paper", "mini")
 
 #: The recipe of every row at the mini scale: `mini("slotmim", "prototypes=32")`.
 MINI_PRESET = "preset=small:mini"
+#: Fine-tuning in few steps on few small images: without the papers' strong augmentation.
+MINI_TUNING = (
+    "lr=0.001&lr_per=0&warmup_epochs=1.0&auto_augment=off&mixup=0.0&cutmix=0.0&reprob=0.0&repeats=1"
+)
 
 
 @dataclass(frozen=True)
@@ -195,3 +199,8 @@ class Paper(ABC):
 def mini(method: str, options: str = "", data: str = "mini_scenes") -> str:
     """The training spec of a method at mini scale, with the row's own switches behind."""
     return f"{method}@{data}?{MINI_PRESET}" + (f"&{options}" if options else "")
+
+
+def cells(line: str) -> tuple[str, ...]:
+    """The printed cells of a line; "-" is an empty one."""
+    return tuple("" if cell == "-" else cell for cell in line.split())

@@ -119,13 +119,15 @@ def matrix(
         seeds: of the evaluation.
     """
     entries = []
-    tasks = tuple(dict.fromkeys(s for c in table.columns for s in specs_of(c, scale)))
     for row in table.rows:
         if rows and row.label not in rows:
             continue
         train, source = _model(row, scale, sets)
         if (used := (uses or {}).get(row.label)) is not None:
             train, source = "", used
+        # What a paper does not have is not asked for: it may be no question for the model.
+        columns = [c for i, c in enumerate(table.columns) if table.axis or row.published[i]]
+        tasks = tuple(dict.fromkeys(text for c in columns for text in specs_of(c, scale)))
         if tasks and (train or source):
             entries.append(Entry(row_name(table, row), tasks, train, source))
     return Matrix(tuple(entries), tuple(seeds))
@@ -232,7 +234,7 @@ def _missing(
     uses: Mapping[str, str],
     failed: Sequence[Failure],
 ) -> str:
-    """Why a cell has no number of ours."""
+    """Why a cell has no number of ours; empty where the paper has none either."""
     if column.measure is None:
         return "nothing here measures this"
     if row.cited and row.label not in uses:
@@ -243,9 +245,9 @@ def _missing(
     if isinstance(column.measure, Score | tuple) and not specs:
         return f"nothing at {scale} scale is like it"
     names = {str(r.model["name"]) for r in own} | {uses.get(row.label, "")}
-    train = row.model(scale)[0]
+    train = _unseeded(canonical(row.model(scale)[0])) if row.model(scale)[0] else ""
     for failure in failed:
-        of_row = failure.model in names or (train and failure.source == train)
+        of_row = failure.model in names or (train and _unseeded(failure.train) == train)
         if failure.task in specs and of_row:
             return f"failed: {failure.error}"
     return "not measured"

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any
 
-from leaderboards.paper import ALL, Column, Row, Score, mini
+from leaderboards.paper import ALL, MINI_TUNING, Column, Row, Score, cells, mini
 
 Switches = Mapping[str, object]
 
@@ -26,10 +26,6 @@ DEFAULTS: Switches = {
     "momentum": 0.996,
 }
 MINI_DEFAULTS: Switches = {**DEFAULTS, "anchors": 128, "patch_anchors": 128, "momentum": 0.98}
-# Few steps on few small images: without the papers' strong augmentation.
-MINI_TUNING = (
-    "lr=0.001&lr_per=0&warmup_epochs=1.0&auto_augment=off&mixup=0.0&cutmix=0.0&reprob=0.0&repeats=1"
-)
 NONE: Switches = {}
 MINI_TWO_CROP: Switches = {"local_crops": 0, "global_area": "0.14:1.0"}
 
@@ -125,11 +121,6 @@ LINEAR = imagenet(
 )
 
 # Rows
-
-
-def cells(line: str) -> tuple[str, ...]:
-    """The printed cells of a line; "-" is an empty one."""
-    return tuple("" if cell == "-" else cell for cell in line.split())
 
 
 def row(label: str, line: str, arch: str = "ViT-B/16", epochs: str = "", **fields: Any) -> Row:

@@ -32,6 +32,8 @@ SEEDS = {"ab", "asl", "loca", "slotmim", "sove"}
 PAPERS = registry.names("table")
 ROOT = Path(__file__).resolve().parents[2]
 CSV = Path(__file__).with_name("paper_tables.csv")
+# Of a protocol for which there is no golden.
+MORE_METRICS = {"discovery": {"active_slots"}}
 GOLDENS = json.loads((ROOT / "tests/conformance/golden_tasks.json").read_text())
 METHODS, TASKS, DATASETS, FAMILIES = (
     set(registry.names(kind)) for kind in ("method", "task", "dataset", "family")
@@ -210,7 +212,8 @@ def test_tasks_take_their_options_and_report_the_metric(name: str, scale: Scale)
             check_dataset(part)
         if spec.name in TASKS:
             bind(registry.load("task", spec.name), dict(spec.options))
-            assert metric in GOLDENS[spec.name]["metrics"], text
+            known = {*GOLDENS[spec.name]["metrics"], *MORE_METRICS.get(spec.name, ())}
+            assert metric in known, text
 
 
 @each_paper

@@ -138,7 +138,7 @@ def test_a_cell_says_why_it_is_empty(run: Make) -> None:
     printed = Column(task="dataset", metric="#images")
     cell = only(filled(table(MAE, columns=(printed,))))
     assert (cell.verdict, cell.missing) == ("cited", "nothing here measures this")
-    failure = Failure("mae-1", "mae@coco", "knn@imagenet1k", 0, "no folder", "", "")
+    failure = Failure("mae-1", "", "knn@imagenet1k", 0, "no folder", "", "", train="mae@coco")
     assert only(filled(table(MAE), failed=[failure])).missing == "failed: no folder"
 
 
