@@ -16,7 +16,7 @@ from bench.errors import SSLBenchError
 
 # In the order of the help.
 COMMANDS = (
-    *("ls", "doctor", "mini", "demo", "train", "inspect", "eval", "table", "board"),
+    *("ls", "doctor", "mini", "demo", "train", "inspect", "eval", "run", "table", "board"),
     *("cell", "compare", "curve", "figure"),
 )
 

@@ -91,15 +91,15 @@ def forward(arch: str) -> Forward:
     return Forward(counter.get_total_flops(), 2 * width)
 
 
-def gpu_seconds(flops: float, gpu: str) -> float:
-    """Seconds on one GPU at `UTILISATION` of its peak.
+def gpu_hours(flops: float, gpu: str) -> float:
+    """Hours on one GPU at `UTILISATION` of its peak.
 
     Raises:
         SpecError: a GPU whose peak is not known.
     """
     if gpu not in PEAKS:
         raise SpecError(f"the speed of the GPU {gpu!r} is not known; {nearest(gpu, PEAKS)}")
-    return flops / (PEAKS[gpu] * UTILISATION)
+    return flops / (PEAKS[gpu] * UTILISATION * 3600)
 
 
 def official_images(parts: Sequence[DatasetPart], split: str) -> int | None:
