@@ -174,17 +174,21 @@ def fill(
     """
     uses = uses or {}
     kept = [row for row in table.rows if not rows or row.label in rows]
-    # A ratio may be over a row that is not shown.
-    found = {row.label: _results(row, scale, results, uses, sets) for row in table.rows}
-    grid = {row.label: values_of(table, scale, found[row.label]) for row in table.rows}
+    # A ratio may be over a row that is not shown. Rows may have the same label.
+    found = [_results(row, scale, results, uses, sets) for row in table.rows]
+    grid = [values_of(table, scale, own) for own in found]
     lines = []
     for row in kept:
-        own = found[row.label]
+        twins = _twins(table, row)
+        own, values = found[twins[row.label]], grid[twins[row.label]]
         cells = []
         for position, column in enumerate(table.columns):
-            ours = grid[row.label].get(position)
+            ours = values.get(position)
             if not isinstance(column.measure, Score | tuple) and own:
-                ours = derived(table, column, row, found, grid)
+                of_label = {label: found[at] for label, at in twins.items()}
+                ours = derived(
+                    table, column, row, of_label, {label: grid[at] for label, at in twins.items()}
+                )
             reasons = _reasons(column, row, scale, own, ours, uses, sets)
             why = "" if ours else _missing(row, column, scale, own, uses, failed)
             published = row.published[position] if row.published else ""
@@ -193,6 +197,21 @@ def fill(
         model = str(own[0].model["name"]) if own else ""
         lines.append(FilledRow(row, without_seed(model), tuple(cells)))
     return Filled(paper, table, scale, tuple(lines))
+
+
+def _twins(table: Table, row: Row) -> dict[str, int]:
+    """Label -> the line that is meant by it from a row's sight: itself, or one most like it."""
+
+    def likeness(other: Row) -> tuple[bool, int]:
+        alike = (getattr(other, f) == getattr(row, f) for f in ("arch", "data", "epochs"))
+        return other is row, sum(alike)
+
+    places: dict[str, int] = {}
+    for at, other in enumerate(table.rows):
+        known = places.setdefault(other.label, at)
+        if likeness(other) > likeness(table.rows[known]):
+            places[other.label] = at
+    return places
 
 
 def fill_from(store: Store, paper: str, table: Table, scale: Scale, **asked: Any) -> Filled:

@@ -121,6 +121,32 @@ def test_cited_rows_print_as_cited_and_can_be_filled_all_the_same(run: Make) -> 
     assert mine.reasons == ("recipe: mae@coco",)
 
 
+def test_rows_of_one_label_keep_their_own_results(run: Make) -> None:
+    small, base = (
+        Row(label="DINO", arch=arch, published=("46.3",), train=f"dino@coco?arch={arch}")
+        for arch in ("small", "base")
+    )
+    found = (run("dino@coco?arch=small", 0.4), run("dino@coco?arch=base", 0.5))
+    values = [
+        cell.ours.value for _, cell in filled(table(small, base), *found).cells() if cell.ours
+    ]
+    assert values == [40.0, 50.0]
+
+
+def test_a_gain_is_over_the_row_of_the_same_architecture(run: Make) -> None:
+    gain = Column(task="all", metric="gain", measure=Gain("MAE", (KNN.name,)))
+    rows = [
+        Row(label=label, arch=arch, published=("1", "1"), train=f"{label.lower()}@coco?arch={arch}")
+        for arch in ("small", "base")
+        for label in ("MAE", "DINO")
+    ]
+    scores = (0.4, 0.5, 0.5, 0.6)
+    found = [run(row.train, score) for row, score in zip(rows, scores, strict=True)]
+    shown = filled(table(*rows, columns=(KNN, gain)), *found)
+    gains = [line.cells[1].ours.value for line in shown.rows if line.cells[1].ours]
+    assert gains == pytest.approx([0, 25, 0, 20])
+
+
 def test_an_uncertain_cell_is_shown_and_not_judged(run: Make) -> None:
     doubt = Row(
         label="MAE", published=("99.9",), train="mae@coco", notes={ALL: "uncertain: garbled"}
