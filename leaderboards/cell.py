@@ -4,7 +4,7 @@ import contextlib
 from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from bench import registry, spec
 from bench.errors import SpecError, StoreError, nearest
@@ -12,9 +12,12 @@ from bench.figure import files_of, publish
 from bench.records import Outcome, Result
 from bench.spec import Spec
 from bench.store import Store
+from bench.summary import Summary
 from leaderboards.models import trained_as, without_seed
 
 __all__ = ["StoredCell", "explain", "find", "of_model", "of_task"]
+
+S = TypeVar("S", Result, Summary)
 
 
 @dataclass(frozen=True, eq=False)
@@ -133,11 +136,11 @@ def find(store: Store, model: str, task: str, identity: str = "") -> StoredCell:
     return StoredCell(result, store.outcome(result), folder)
 
 
-def of_model(results: Sequence[Result], asked: str) -> list[Result]:
+def of_model(results: Sequence[S], asked: str) -> list[S]:
     """The results of the model: the first reading of its name under which there are some."""
     place = Path(asked.rstrip("/"))
     folder = (place.parent if place.name == "checkpoint" else place).name
-    readings: tuple[Callable[[Result], bool], ...] = (
+    readings: tuple[Callable[[S], bool], ...] = (
         lambda result: result.model["name"] == asked,
         lambda result: str(result.model.get("source", "")).rstrip("/") == asked.rstrip("/"),
         lambda result: result.model["name"] == folder,

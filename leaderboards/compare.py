@@ -111,7 +111,7 @@ def compare(
     one, other = sides(store, first, second)
     problems = list(store.problems)
     if tasks:
-        kept = {id(result) for result in keep([*one.results, *other.results], tasks)}
+        kept = {id(result) for result in keep([*one.results, *other.results], tasks=tasks)}
         one, other = (
             Side(side.name, [result for result in side.results if id(result) in kept])
             for side in (one, other)

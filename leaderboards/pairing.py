@@ -7,8 +7,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from bench.errors import SpecError, StoreError, nearest
+from bench.index import summaries
 from bench.records import Result
 from bench.store import Store
+from bench.summary import Summary
 from leaderboards.cell import of_model
 from leaderboards.cells import pretraining
 from leaderboards.columns import ColumnKey, column_key
@@ -25,19 +27,6 @@ class Side:
     name: str
     results: list[Result]
 
-    @classmethod
-    def of(cls, results: Sequence[Result], asked: str, store: Store) -> Side:
-        """The model that goes by a name; StoreError where none does, or several do."""
-        found = of_model(results, asked)
-        names = sorted({str(result.model["name"]) for result in found})
-        if not found:
-            known = {without_seed(str(result.model["name"])) for result in results}
-            raise StoreError(f"no model {asked!r} in {store.root}; {nearest(asked, known)}")
-        kinds = {(*trained_as(one), without_seed(str(one.model["name"])))[0] for one in found}
-        if len(kinds) > 1:
-            raise StoreError(f"{asked!r} is several models, name one of {', '.join(names)}")
-        return cls(names[0] if len(names) == 1 else without_seed(names[0]), found)
-
     @property
     def by_column(self) -> dict[ColumnKey, list[Result]]:
         """The results that share a column."""
@@ -48,21 +37,40 @@ class Side:
 
 
 def sides(store: Store, first: str, second: str) -> tuple[Side, Side]:
-    """The two models.
+    """The two models; `store.problems` tells what could not be read.
 
     Raises:
         StoreError: the store is empty, or a name is that of no model or of several.
         SpecError: both names are of the same results.
     """
-    results = list(store.results())
+    results = summaries(store)
     if not results:
         raise StoreError(
             f"no results in {store.root}: fill it with `sslbench eval MODEL --tasks TASK@DATASET`"
         )
-    one, other = (Side.of(results, asked, store) for asked in (first, second))
-    if any(mine is theirs for mine in one.results for theirs in other.results):
-        raise SpecError(f"{first} and {second} are both {one.name}: name two models, or two seeds")
-    return one, other
+    mine, theirs = (_one_model(results, asked, store) for asked in (first, second))
+    if {id(one) for one in mine} & {id(other) for other in theirs}:
+        name = mine[0].model["name"]
+        raise SpecError(f"{first} and {second} are both {name}: name two models, or two seeds")
+    return _side(mine), _side(theirs)
+
+
+def _one_model(results: Sequence[Summary], asked: str, store: Store) -> list[Summary]:
+    found = of_model(results, asked)
+    if not found:
+        known = {without_seed(str(result.model["name"])) for result in results}
+        raise StoreError(f"no model {asked!r} in {store.root}; {nearest(asked, known)}")
+    kinds = {(*trained_as(one), without_seed(str(one.model["name"])))[0] for one in found}
+    if len(kinds) > 1:
+        names = ", ".join(sorted({str(result.model["name"]) for result in found}))
+        raise StoreError(f"{asked!r} is several models, name one of {names}")
+    return found
+
+
+def _side(found: Sequence[Summary]) -> Side:
+    names = sorted({str(one.model["name"]) for one in found})
+    name = names[0] if len(names) == 1 else (*trained_as(found[0]), without_seed(names[0]))[0]
+    return Side(name, [one.full for one in found])
 
 
 def paired(first: Sequence[Result], second: Sequence[Result]) -> list[Pair]:
@@ -91,8 +99,8 @@ def paired(first: Sequence[Result], second: Sequence[Result]) -> list[Pair]:
     ]
     if not pairs:
         told = (sorted({str(_seeds(one)[0]) for one in side}) for side in (first, second))
-        raise Misfit("no seed in common: A has {}, B {}".format(*map(", ".join, told)))
-    return pairs
+        raise Misfit("no seed in common: A has {} and B has {}".format(*map(", ".join, told)))
+    return sorted(pairs, key=lambda pair: [str(_seeds(result)) for result in pair])
 
 
 def pair_label(pair: Pair) -> str:
