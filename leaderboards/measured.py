@@ -9,7 +9,7 @@ import numpy as np
 from bench.records import Metric, Result
 from bench.spec import parse
 from leaderboards.cells import lower_is_better, pretraining
-from leaderboards.paper import Column, FlopsRatio, Gain, Parameters, Row, Scale, Score, Table
+from leaderboards.paper import Column, FlopsRatio, Gain, Parameters, Scale, Score, Table
 
 
 @dataclass(frozen=True)
@@ -94,30 +94,38 @@ def _mean(parts: Sequence[Value]) -> Value:
 def derived(
     table: Table,
     column: Column,
-    row: Row,
-    found: Mapping[str, Sequence[Result]],
-    grid: Mapping[str, Mapping[int, Value]],
+    own: Sequence[Result],
+    values: Mapping[int, Value],
+    others: Sequence[Result],
+    base: Mapping[int, Value],
 ) -> Value | None:
-    """What is computed from records and other columns."""
-    measure, own = column.measure, found[row.label]
+    """What is computed from records and other columns.
+
+    Args:
+        table: whose columns a gain names.
+        column: what is asked for.
+        own: results of the row's model.
+        values: its numbers, by position of the column.
+        others: results of the row that the column is relative to.
+        base: its numbers.
+    """
+    measure = column.measure
     if isinstance(measure, Parameters):
         count = own[0].model.get("parameters")
         return Value(count / 1e6) if isinstance(count, int) else None
     if isinstance(measure, FlopsRatio):
-        mine, base = (_flops(r, measure.per) for r in (own, found.get(measure.row, ())))
-        if not mine or not base:
+        mine, theirs = (_flops(results, measure.per) for results in (own, others))
+        if not mine or not theirs:
             return None
-        return Value(base / mine if measure.inverse else mine / base)
+        return Value(theirs / mine if measure.inverse else mine / theirs)
     if isinstance(measure, Gain):
         names = [c.name for c in table.columns]
         places = [names.index(name) for name in measure.columns]
-        own_cells, others = grid[row.label], grid.get(measure.row, {})
-        pairs = [(own_cells.get(place), others.get(place)) for place in places]
+        pairs = [(values.get(place), base.get(place)) for place in places]
         whole = [(a.value, b.value) for a, b in pairs if a and b and b.value]
         if len(whole) < len(places):
             return None
-        gains = [100 * (a / b - 1) for a, b in whole]
-        return Value(float(np.mean(gains)))
+        return Value(float(np.mean([100 * (a / b - 1) for a, b in whole])))
     return None
 
 

@@ -158,7 +158,8 @@ class Table:
         arch: of all rows that do not say otherwise, as printed; likewise the next two.
         data: pre-training data.
         epochs: length of pre-training.
-        axis: of a figure: `images`, `views_seen`, `epochs`, `effective_epochs` or `flops`.
+        axis: of a figure: `images`, `views_seen`, `epochs`, `effective_epochs` or `flops`, or an
+            option of the training such as `mask_ratio`.
         note: what holds for the whole table.
     """
 

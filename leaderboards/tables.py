@@ -120,10 +120,10 @@ def matrix(
     """
     entries = []
     for row in table.rows:
-        if rows and row.label not in rows:
+        if rows and not {row.label, row_name(table, row)} & {*rows}:
             continue
         train, source = _model(row, scale, sets)
-        if (used := (uses or {}).get(row.label)) is not None:
+        if (used := _used(table, row, uses or {})) is not None:
             train, source = "", used
         # What a paper does not have is not asked for: it may be no question for the model.
         columns = [c for i, c in enumerate(table.columns) if table.axis or row.published[i]]
@@ -173,24 +173,22 @@ def fill(
             its column does not say.
     """
     uses = uses or {}
-    kept = [row for row in table.rows if not rows or row.label in rows]
-    # A ratio may be over a row that is not shown. Rows may have the same label.
-    found = [_results(row, scale, results, uses, sets) for row in table.rows]
+    # A ratio may be over a row that is not shown.
+    found = [_results(table, row, scale, results, uses, sets) for row in table.rows]
     grid = [values_of(table, scale, own) for own in found]
     lines = []
-    for row in kept:
-        twins = _twins(table, row)
-        own, values = found[twins[row.label]], grid[twins[row.label]]
+    for index, row in enumerate(table.rows):
+        if rows and not {row.label, row_name(table, row)} & {*rows}:
+            continue
+        own = found[index]
         cells = []
         for position, column in enumerate(table.columns):
-            ours = values.get(position)
-            if not isinstance(column.measure, Score | tuple) and own:
-                of_label = {label: found[at] for label, at in twins.items()}
-                ours = derived(
-                    table, column, row, of_label, {label: grid[at] for label, at in twins.items()}
-                )
-            reasons = _reasons(column, row, scale, own, ours, uses, sets)
-            why = "" if ours else _missing(row, column, scale, own, uses, failed)
+            ours = grid[index].get(position)
+            if own and not isinstance(column.measure, Score | tuple):
+                base = _reference(table, row, column)
+                ours = derived(table, column, own, grid[index], found[base], grid[base])
+            reasons = _reasons(table, column, row, scale, own, ours, uses, sets)
+            why = "" if ours else _missing(table, row, column, scale, own, uses, failed)
             published = row.published[position] if row.published else ""
             cell = FilledCell(column, published, row.note(position), ours, reasons, why, "-")
             cells.append(_judged(cell, row, tolerance))
@@ -199,19 +197,17 @@ def fill(
     return Filled(paper, table, scale, tuple(lines))
 
 
-def _twins(table: Table, row: Row) -> dict[str, int]:
-    """Label -> the line that is meant by it from a row's sight: itself, or one most like it."""
+def _reference(table: Table, row: Row, column: Column) -> int:
+    """Index of the row that a column is relative to: of its label, and of this architecture."""
+    label = getattr(column.measure, "row", row.label)
+    named = [index for index, other in enumerate(table.rows) if other.label == label]
+    alike = [index for index in named if table.rows[index].arch == row.arch]
+    return (alike or named)[0]
 
-    def likeness(other: Row) -> tuple[bool, int]:
-        alike = (getattr(other, f) == getattr(row, f) for f in ("arch", "data", "epochs"))
-        return other is row, sum(alike)
 
-    places: dict[str, int] = {}
-    for at, other in enumerate(table.rows):
-        known = places.setdefault(other.label, at)
-        if likeness(other) > likeness(table.rows[known]):
-            places[other.label] = at
-    return places
+def _used(table: Table, row: Row, uses: Mapping[str, str]) -> str | None:
+    """The model that was put in for a row, by its whole name or its label."""
+    return uses.get(row_name(table, row), uses.get(row.label))
 
 
 def fill_from(store: Store, paper: str, table: Table, scale: Scale, **asked: Any) -> Filled:
@@ -221,16 +217,20 @@ def fill_from(store: Store, paper: str, table: Table, scale: Scale, **asked: Any
 
 
 def _results(
-    row: Row, scale: Scale, results: Sequence[Result], uses: Mapping[str, str], sets: Pairs
+    table: Table,
+    row: Row,
+    scale: Scale,
+    results: Sequence[Result],
+    uses: Mapping[str, str],
+    sets: Pairs,
 ) -> list[Result]:
     """The results of the row's model, all seeds."""
-    if row.label in uses:
-        return of_model(results, uses[row.label])
+    if (used := _used(table, row, uses)) is not None:
+        return of_model(results, used)
     train, source = _model(row, scale, sets)
     if source:
-        return [
-            r for r in results if without_seed(str(r.model.get("source"))) == without_seed(source)
-        ]
+        stem = without_seed(source)
+        return [r for r in results if without_seed(str(r.model.get("source"))) == stem]
     if not train:
         return []
     wanted = _unseeded(canonical(train))
@@ -246,6 +246,7 @@ def _unseeded(train: str) -> str:
 
 
 def _missing(
+    table: Table,
     row: Row,
     column: Column,
     scale: Scale,
@@ -256,14 +257,15 @@ def _missing(
     """Why a cell has no number of ours; empty where the paper has none either."""
     if column.measure is None:
         return "nothing here measures this"
-    if row.cited and row.label not in uses:
+    used = _used(table, row, uses)
+    if row.cited and used is None:
         return row.cited
-    if row.label not in uses and not any(row.model(scale)):
+    if used is None and not any(row.model(scale)):
         return f"no model at {scale} scale"
     specs = specs_of(column, scale)
     if isinstance(column.measure, Score | tuple) and not specs:
         return f"nothing at {scale} scale is like it"
-    names = {str(r.model["name"]) for r in own} | {uses.get(row.label, "")}
+    names = {str(r.model["name"]) for r in own} | {used or ""}
     train = _unseeded(canonical(row.model(scale)[0])) if row.model(scale)[0] else ""
     for failure in failed:
         of_row = failure.model in names or (train and _unseeded(failure.train) == train)
@@ -273,6 +275,7 @@ def _missing(
 
 
 def _reasons(
+    table: Table,
     column: Column,
     row: Row,
     scale: Scale,
@@ -286,8 +289,9 @@ def _reasons(
         return ()
     if scale == "mini":
         return ("data: the mini benchmark, with small recipes",)
-    expected = None if row.label not in uses else canonical(row.train) if row.train else ""
-    changed = [f"{key}={value}" for key, value in sets] if row.label not in uses else []
+    used = _used(table, row, uses) is not None
+    expected = (canonical(row.train) if row.train else "") if used else None
+    changed = [] if used else [f"{key}={value}" for key, value in sets]
     found = [text for text in (column.differs, row.differs) if text]
     found += [f"recipe: changed by {', '.join(changed)}"] if changed and row.train else []
     results = ours.results or tuple(own[:1])

@@ -142,15 +142,21 @@ def checked(table: Any, scale: str, form: str, rows: Texts, check: bool) -> None
             raise SpecError(f"no {what} {word!r}; {nearest(word, known)}")
     if check and cast(Literal["paper", "mini"], scale) == "mini":
         raise SpecError("--check compares with published numbers: there are none at mini scale")
-    labels = [row.label for row in table.rows]
+    known_rows = names(table)
     for label in rows or ():
-        if label not in labels:
-            raise SpecError(f"no row {label!r} in this table; {nearest(label, labels)}")
+        if label not in known_rows:
+            raise SpecError(f"no row {label!r} in this table; {nearest(label, known_rows)}")
+
+
+def names(table: Any) -> list[str]:
+    """Labels of the rows, and where several have one, what tells them apart besides."""
+    whole = registry.attribute("leaderboards.tables:row_name")
+    return list(dict.fromkeys(n for row in table.rows for n in (row.label, whole(table, row))))
 
 
 def used(table: Any, texts: Sequence[str]) -> dict[str, str]:
-    """Row label -> model, of `--use`; labels may hold a `=`."""
-    labels = [row.label for row in table.rows]
+    """Name of a row -> model, of `--use`; names may hold a `=`."""
+    labels = names(table)
     found = {}
     for text in texts:
         fitting = [label for label in labels if text.startswith(f"{label}=")]

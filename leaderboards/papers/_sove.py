@@ -103,15 +103,14 @@ def background(variant: str, stored: str) -> Column:
 
 def coco(task: str, metric: str, stored: str) -> Column:
     """iBOT's Cascade Mask R-CNN of 12 epochs."""
-    spec = "detection@{}?protocol=coco_cascade_ibot"
-    score = Score(spec.format("coco"), stored, spec.format("mini_scenes"))
+    score = Score("detection@coco?head=cascade", stored)
     return Column(task=f"COCO {task}", metric=metric, measure=score)
 
 
-def ade(task: str, protocol: str, metric: str = "mIoU") -> Column:
+def ade(task: str, head: str, metric: str = "mIoU") -> Column:
     """iBOT's segmentation: a linear layer on frozen patches, or UperNet."""
-    spec = f"segmentation@{{}}?protocol={protocol}"
-    score = Score(spec.format("ade20k"), metric.lower(), spec.format("mini_ade"))
+    spec = f"segmentation@ade20k?head={head}" + ("&frozen=true" if head == "linear" else "")
+    score = Score(spec, metric.lower(), "segknn@mini_ade?size_px=32")
     return Column(task=f"ADE20K {task}", metric=metric, measure=score)
 
 

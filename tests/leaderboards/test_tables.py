@@ -270,6 +270,28 @@ def test_measures_from_records_and_other_columns(run: Make) -> None:
     assert asl[1].verdict == "agrees"
 
 
+def test_rows_of_one_label_are_told_apart_by_what_differs(run: Make) -> None:
+    column = Column(task="gain", metric="%", measure=Gain("random", ("ImageNet k-NN top-1",)))
+    rows = [
+        Row(label=label, published=("1", "1"), train=f"{label}@coco?arch={arch}", arch=arch)
+        for arch in ("S", "B")
+        for label in ("random", "mae")
+    ]
+    shown = table(*rows, columns=(KNN, column))
+    scores = {"random": (0.2, 0.1), "mae": (0.4, 0.4)}
+    results = [
+        run(f"{label}@coco?arch={arch}", score, name=f"{label}{arch}")
+        for label, pair in scores.items()
+        for arch, score in zip("SB", pair, strict=True)
+    ]
+    lines = filled(shown, *results).rows
+    gains = [line.cells[1].ours and line.cells[1].ours.value for line in lines]
+    assert gains == [pytest.approx(v) for v in (0, 100, 0, 300)]
+    used = filled(shown, *results, uses={"mae, B": "maeS"}).rows
+    assert [line.model for line in used] == ["randomS", "maeS", "randomB", "maeS"]
+    assert [line.row.arch for line in filled(shown, rows=["mae, B"]).rows] == ["B"]
+
+
 @pytest.mark.parametrize(
     ("text", "value"),
     [("45.1", 45.1), ("~3.3x", 3.3), ("1x", 1.0), ("?", None), ("241K", None), ("collapse", None)],
