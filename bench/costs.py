@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from functools import cache
 
 from bench import registry
-from bench.dataset import Dataset
+from bench.dataset import Dataset, distinct
 from bench.errors import SpecError, nearest
 from bench.spec import DatasetPart
 
@@ -107,7 +107,7 @@ def official_images(parts: Sequence[DatasetPart], split: str) -> int | None:
 
     Of modifiers only `split`, `n` and `val_n` say how many there are.
     """
-    counts = [_images_of(part, split) for part in dict.fromkeys(parts)]
+    counts = [_images_of(part, split) for part in distinct(parts, split)]
     return None if None in counts else sum(count or 0 for count in counts)
 
 

@@ -29,6 +29,7 @@ __all__ = [
     "Table",
     "check_part",
     "data_root",
+    "distinct",
     "find_path",
     "layout_error",
     "open_split",
@@ -147,9 +148,16 @@ def open_split(
         raise SpecError("no dataset given; write one behind the '@', such as knn@imagenet1k")
     if len(set(parsed)) < len(parsed):
         raise SpecError(f"{text} names the same part twice; keep one")
-    if split != "train":
-        parsed = tuple({_held_out(part): part for part in reversed(parsed)}.values())[::-1]
-    return Split.union([_open_part(part, split, data_root) for part in parsed], text)
+    return Split.union(
+        [_open_part(part, split, data_root) for part in distinct(parsed, split)], text
+    )
+
+
+def distinct(parts: Sequence[DatasetPart], split: str) -> tuple[DatasetPart, ...]:
+    """The parts that make up a split: those that differ in train only count once in any other."""
+    if split == "train":
+        return tuple(parts)
+    return tuple({_held_out(part): part for part in reversed(parts)}.values())[::-1]
 
 
 def _held_out(part: DatasetPart) -> DatasetPart:

@@ -27,7 +27,7 @@ from bench.provenance import command_line
 FOLDER = ".failures"
 SCHEMA = 1
 
-_LONGEST_ERROR = 4_000  # letters; what a library prints on top helps nobody
+_LONGEST_TEXT = 4_000  # letters; what a library prints on top helps nobody
 _LARGEST_FILE = 100_000  # bytes; what is larger is not one of these files
 
 
@@ -76,9 +76,9 @@ def record(
         "source": source,
         "task": task,
         "seed": seed,
-        "error": error[:_LONGEST_ERROR],
+        "error": error[:_LONGEST_TEXT],
         "when": datetime.now(UTC).isoformat(timespec="seconds"),
-        "command": command_line(sys.argv),
+        "command": command_line(sys.argv)[:_LONGEST_TEXT],
         "train": train,
     }
     path = _path(root, source, task, seed)

@@ -99,7 +99,9 @@ def run(matrix: Matrix, store: Store, settings: Settings, runs: Path) -> Report:
     evaluation = Evaluation(store, replace(settings, seeds=matrix.seeds))
     with _terminable():
         for number, entry in enumerate(matrix.entries, 1):
-            say(f"[{number}/{len(matrix.entries)}] {entry.name}: {entry.train or entry.source}")
+            what = entry.train or entry.source
+            name = f"{entry.name}: " if entry.name != what else ""
+            say(f"[{number}/{len(matrix.entries)}] {name}{what}")
             _fill(evaluation, entry, runs)
     return evaluation.report
 

@@ -115,7 +115,7 @@ class Plan:
         return "\n\n".join("\n".join(lines) for lines in blocks)
 
     def _models(self) -> list[str]:
-        rows = [["model", "training", "cells there", "FLOPs", f"{self.gpu} hours", "disk", "what"]]
+        rows = [["model", "training", "cells there", "FLOPs", f"{self.gpu.upper()} hours", "disk", "what"]]
         for model in self.models:
             there = sum(cell.state == "there" for cell in model.cells)
             cost = ["", "", ""]
@@ -163,7 +163,8 @@ class Plan:
         disk = totals["run_bytes"] + totals["cache_bytes_at_least"] + totals["outcome_bytes"]
         return [
             f"{_counted(runs, 'run')}; {_counted(cells, 'cell')}",
-            f"training    {train} hours on one {self.gpu} ({peak})",
+            "costs of all that lacks, whether it can be made now or not:",
+            f"training    {train} hours on one {self.gpu.upper()} ({peak})",
             f"evaluation  at least {evaluation}, {hours} hours: one forward pass over the images, "
             "heads and fine-tuning come on top",
             f"disk        at least {_bytes(disk)}: runs {_bytes(totals['run_bytes'])}, features "
@@ -215,6 +216,8 @@ def _counted(states: Counter[str], noun: str) -> str:
 
 
 def _hours(hours: float) -> str:
+    if 0 < hours < 0.01:
+        return "<0.01"
     return f"{hours:.2g}" if hours < 10 else f"{hours:,.0f}"
 
 
