@@ -17,7 +17,7 @@ from bench.errors import SSLBenchError
 # In the order of the help.
 COMMANDS = (
     *("ls", "doctor", "mini", "demo", "train", "inspect", "eval", "run", "table", "board"),
-    *("cell", "compare", "curve", "figure"),
+    *("cell", "compare", "curve", "figure", "regress"),
 )
 
 app = typer.Typer(

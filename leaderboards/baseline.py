@@ -113,14 +113,14 @@ def _model(result: Result) -> tuple[str, int | None]:
     return stem, int(source[len(stem) :].rpartition("=")[2]) if stem != source else None
 
 
-def dumps(matrix: Mapping[str, Any], cells: Sequence[Recorded], made: Mapping[str, Any]) -> str:
-    """A baseline as text; equal cells give equal text but for `made`."""
-    values = {"schema": SCHEMA, "matrix": matrix, "made": made}
+def dumps(subset: Mapping[str, Any], cells: Sequence[Recorded], made: Mapping[str, Any]) -> str:
+    """A baseline as text: `subset` (its `matrix`, and `mini`), cells, and how it was `made`."""
+    values = {"schema": SCHEMA, **subset, "made": made}
     return json.dumps({**values, "cells": [asdict(cell) for cell in cells]}, indent=1) + "\n"
 
 
 def loads(text: str, where: str) -> tuple[dict[str, Any], list[Recorded]]:
-    """The matrix and the cells of a baseline.
+    """The subset (`matrix` and `mini`) and the cells of a baseline.
 
     Raises:
         StoreError: the text is no baseline.
@@ -138,7 +138,8 @@ def loads(text: str, where: str) -> tuple[dict[str, Any], list[Recorded]]:
         ]
         for cell in cells:
             cell.samples()
-        return found["matrix"], cells
+        subset = {"matrix": dict(found["matrix"]), "mini": int(found["mini"])}
+        return subset, cells
     except (ValueError, TypeError, KeyError, AttributeError, zlib.error) as error:
         raise StoreError(
             f"{where} is no baseline ({type(error).__name__}: {error}); make one with "

@@ -12,8 +12,8 @@ correction over the cells.
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
-from typing import Literal
+from dataclasses import asdict, dataclass, replace
+from typing import Any, Literal
 
 import numpy as np
 
@@ -188,6 +188,11 @@ def text(found: Sequence[Change]) -> str:
         else f"no cell is worse; `--update` records what changed among {len(found)}"
     )
     return "\n".join([shown[0], "-" * max(map(len, shown)), *shown[1:], "", *notes, end])
+
+
+def as_json(found: Sequence[Change]) -> list[dict[str, Any]]:
+    """The same for machines."""
+    return [{**asdict(change), "fails": change.fails} for change in found]
 
 
 def _line(change: Change) -> tuple[str, ...]:

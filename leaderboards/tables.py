@@ -188,7 +188,7 @@ def fill(
                 base = _reference(table, row, column)
                 ours = derived(table, column, own, grid[index], found[base], grid[base])
             reasons = _reasons(table, column, row, scale, own, ours, uses, sets)
-            why = "" if ours else _missing(table, row, column, scale, own, uses, failed)
+            why = "" if ours else _missing(table, row, column, scale, own, uses, sets, failed)
             published = row.published[position] if row.published else ""
             cell = FilledCell(column, published, row.note(position), ours, reasons, why, "-")
             cells.append(_judged(cell, row, tolerance))
@@ -252,6 +252,7 @@ def _missing(
     scale: Scale,
     own: Sequence[Result],
     uses: Mapping[str, str],
+    sets: Pairs,
     failed: Sequence[Failure],
 ) -> str:
     """Why a cell has no number of ours; empty where the paper has none either."""
@@ -266,7 +267,8 @@ def _missing(
     if isinstance(column.measure, Score | tuple) and not specs:
         return f"nothing at {scale} scale is like it"
     names = {str(r.model["name"]) for r in own} | {used or ""}
-    train = _unseeded(canonical(row.model(scale)[0])) if row.model(scale)[0] else ""
+    train = _model(row, scale, sets)[0]
+    train = train and _unseeded(canonical(train))
     for failure in failed:
         of_row = failure.model in names or (train and _unseeded(failure.train) == train)
         if failure.task in specs and of_row:

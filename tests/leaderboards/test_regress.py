@@ -16,7 +16,10 @@ from leaderboards.baseline import Recorded, dumps, loads, recorded
 from leaderboards.regress import Change, changes
 
 Make = Callable[..., Result]
-MATRIX = {"models": [{"train": "mae@mini_objects"}], "tasks": ["knn@mini_objects"]}
+MATRIX = {
+    "matrix": {"models": [{"train": "mae@mini_objects"}], "tasks": ["knn@mini_objects"]},
+    "mini": 64,
+}
 IDS = np.array([f"image{i:04}" for i in range(400)])
 
 
@@ -179,7 +182,9 @@ def test_a_baseline_reads_back(cells: Callable[..., list[Recorded]]) -> None:
     np.testing.assert_array_equal(back[0].samples(), draw(0.6, 0))
 
 
-@pytest.mark.parametrize("text", ["", "[]", "{}", '{"schema": 1, "cells": [{}], "matrix": {}}'])
+@pytest.mark.parametrize(
+    "text", ["", "[]", "{}", '{"schema": 1, "mini": 0, "cells": [{}], "matrix": {}}']
+)
 def test_what_is_no_baseline_is_said(text: str) -> None:
     with pytest.raises(StoreError, match=r"b\.json is no baseline .*--update"):
         loads(text, "b.json")
