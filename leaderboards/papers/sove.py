@@ -97,7 +97,7 @@ class SOVE(Paper):
                     "ViT-B/16",
                     "400",
                     train="mocov3@imagenet1k",
-                    notes={ALL: "original reports 300 ep (MoCo-v3 ViT-B)"},
+                    notes={0: "original reports 300 ep (MoCo-v3 ViT-B)"},
                     differs=FOREIGN,
                 ),
                 row(
@@ -127,7 +127,7 @@ class SOVE(Paper):
                     "ViT-H/14",
                     "300",
                     train="ijepa@imagenet1k?arch=vit_huge_patch14_224&epochs=300",
-                    notes={ALL: "row label missing in the text; it is the second I-JEPA row"},
+                    notes={0: "row label missing in the text; it is the second I-JEPA row"},
                     differs=FOREIGN,
                 ),
                 row("SOVE", "81.2 - - 79.2", "ViT-L/16", "250"),
