@@ -57,8 +57,11 @@ def svg(page: Page) -> bytes:
 
 
 def plain(text: str, length: int = 60) -> str:
-    """Text as it is, in one line: a dollar sign would start a formula."""
-    text = " ".join(text.split())
+    """Text as it is, in one line: a dollar sign would start a formula.
+
+    Bytes of file names that are no UTF-8, which no font can draw, become question marks.
+    """
+    text = " ".join(text.split()).encode("utf-8", "replace").decode()
     text = text if len(text) <= length else f"{text[: length - 1]}…"
     return text.replace("$", r"\$")
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv as csv_module
 import io
+import textwrap
 from collections.abc import Iterator, Sequence
 
 from bench.errors import SpecError, nearest
@@ -14,7 +15,7 @@ from leaderboards.formats import escape_latex, escape_markdown
 
 FORMATS = ("text", "md", "csv", "latex")
 SCORES = ("task", "metric", "n", "A", "B", "A better by", "verdict")
-TESTS = ("task", "p", "exact p", "Holm p", "detectable")
+TESTS = ("p", "exact p", "Holm p", "detectable")
 LEFT = {"task", "metric", "A better by", "verdict"}
 WORDS = {"A": "A better", "B": "B better", "none": "no difference seen", "unknown": "not tested"}
 
@@ -33,17 +34,18 @@ def text(found: Comparison, width: int | None = None) -> str:
     """Aligned text; the tests go below the scores where they do not fit beside them."""
     parts = [f"A  {_name(found.first)}\nB  {_name(found.second)}"]
     if found.lines:
-        table = _table(found, [*SCORES, *TESTS[1:]])
+        tests = _tests(found)
+        table = _table(found, [*SCORES, *tests])
         if width is not None and max(map(len, table)) > width:
-            table = [*_table(found, SCORES), "", *_table(found, TESTS)]
+            table = [*_table(found, SCORES), "", *_table(found, ["task", *tests])]
         parts.append("\n".join(table))
-    parts.append("\n".join(notes(found)))
+    parts.append("\n".join(_wrapped(note, width) for note in notes(found)))
     return "\n\n".join(parts) + "\n"
 
 
 def markdown(found: Comparison) -> str:
     """A GitHub-flavoured table and its notes."""
-    heads = [*SCORES, *TESTS[1:]]
+    heads = [*SCORES, *_tests(found)]
     sides = [":--" if head in LEFT else "--:" for head in heads]
     rows = [[escape_markdown(cell) for cell in _cells(line, heads)] for line in found.lines]
     lines = ["| " + " | ".join(row) + " |" for row in [heads, sides, *rows]]
@@ -54,7 +56,7 @@ def markdown(found: Comparison) -> str:
 
 def latex(found: Comparison) -> str:
     r"""A `tabular` for `\usepackage{booktabs}` and its notes."""
-    heads = [*SCORES, *TESTS[1:]]
+    heads = [*SCORES, *_tests(found)]
     rows = [heads, *(_cells(line, heads) for line in found.lines)]
     told = [" & ".join(map(escape_latex, row)) + r" \\" for row in rows]
     names = f"A: {found.first}, B: {found.second}."
@@ -77,10 +79,10 @@ def latex(found: Comparison) -> str:
 
 
 def csv(found: Comparison) -> str:
-    """A line a task, numbers unrounded and unscaled."""
+    """A line a task, numbers unrounded and unscaled; those not compared have a note alone."""
     stream = io.StringIO()
     names = {"A_name": found.first, "B_name": found.second}
-    rows = []
+    rows: list[dict[str, object]] = []
     for row in found.to_json()["tasks"]:
         spread = row.pop("over_seeds") or {}
         joined = {
@@ -89,7 +91,9 @@ def csv(found: Comparison) -> str:
         }
         over = {f"seeds_{name}": spread.get(name) for name in ("mean", "low", "high", "std")}
         rows.append({**names, **row, **joined, **over})
-    writer = csv_module.DictWriter(stream, list(rows[0]) if rows else [], lineterminator="\n")
+    rows += [{**names, "task": task, "notes": f"not compared: {w}"} for task, w in found.refused]
+    heads = dict.fromkeys(name for row in rows for name in row)
+    writer = csv_module.DictWriter(stream, list(heads or names), lineterminator="\n")
     writer.writeheader()
     writer.writerows(rows)
     return stream.getvalue()
@@ -144,6 +148,12 @@ def _seeds(line: Line) -> Iterator[str]:
     yield text + ", so that seeds alone might make this difference" * chance
 
 
+def _tests(found: Comparison) -> list[str]:
+    """The columns of the tests; the exact p where there is one."""
+    exact = any(line.gain.exact_p is not None for line in found.lines)
+    return [head for head in TESTS if exact or head != "exact p"]
+
+
 def _table(found: Comparison, heads: Sequence[str]) -> list[str]:
     rows = [list(heads), *(_cells(line, heads) for line in found.lines)]
     widths = [max(len(row[i]) for row in rows) for i in range(len(heads))]
@@ -189,6 +199,10 @@ def _p(value: float | None) -> str:
     if value is None:
         return ""
     return "<0.0001" if value < 1e-4 else f"{value:.4f}" if value < 0.1 else f"{value:.2f}"
+
+
+def _wrapped(note: str, width: int | None) -> str:
+    return textwrap.fill(note, width, subsequent_indent="  ") if width else note
 
 
 def _name(text: str) -> str:

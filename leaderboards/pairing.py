@@ -69,8 +69,10 @@ def _one_model(results: Sequence[Summary], asked: str, store: Store) -> list[Sum
 
 def _side(found: Sequence[Summary]) -> Side:
     names = sorted({str(one.model["name"]) for one in found})
-    name = names[0] if len(names) == 1 else (*trained_as(found[0]), without_seed(names[0]))[0]
-    return Side(name, [one.full for one in found])
+    stems = {without_seed(name) for name in names}
+    # runs of a matrix have no name in common, but the spec that they were trained from
+    shared = stems.pop() if len(stems) == 1 else trained_as(found[0])[0]
+    return Side(names[0] if len(names) == 1 else shared, [one.full for one in found])
 
 
 def paired(first: Sequence[Result], second: Sequence[Result]) -> list[Pair]:
