@@ -7,7 +7,7 @@ share a `Setting`, so that what depends on these is worked out once and not for 
 from __future__ import annotations
 
 import json
-import math
+import sys
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
@@ -137,9 +137,9 @@ class Summary:
             result.model,
             result.identity.weights,
             float(metric.value),
-            _float(metric.low),
-            _float(metric.high),
-            _float(seconds),
+            number(metric.low),
+            number(metric.high),
+            number(seconds),
             folder,
             _details(result),
             None if folder else result,
@@ -186,6 +186,12 @@ class Summary:
         return {name: Metric(**values) for name, values in metrics.items()}
 
     @property
+    def n(self) -> int | None:
+        """How many samples stand behind the headline; None where not recorded."""
+        found: int | None = json.loads(self.details)["metrics"][self.headline]["n"]
+        return found
+
+    @property
     def cost(self) -> dict[str, Any]:
         """`seconds`, `images`, `peak_memory_bytes` and what else was recorded."""
         cost: dict[str, Any] = json.loads(self.details)["cost"]
@@ -213,6 +219,25 @@ def _details(result: Result) -> bytes:
     return json.dumps(values, separators=(",", ":")).encode()
 
 
+#: What tables are made of: a result, whole or in brief.
+Scored = Result | Summary
+
+
+def as_summary(result: Scored) -> Summary:
+    """The result in brief, whatever it was given as."""
+    return result if isinstance(result, Summary) else Summary.of(result)
+
+
+def setting_of(result: Scored) -> Setting:
+    """What was measured; one object for all results of it where they are summaries."""
+    return result.setting if isinstance(result, Summary) else Setting.of(result)
+
+
+def weights_of(result: Scored) -> str:
+    """The digest of the evaluated model."""
+    return result.weights if isinstance(result, Summary) else result.identity.weights
+
+
 @lru_cache(maxsize=64)  # who asks for the data of a result asks for its provenance next
 def _full(summary: Summary) -> Result:
     try:
@@ -221,6 +246,7 @@ def _full(summary: Summary) -> Result:
         raise StoreError(f"{summary.folder}: {error}") from error
 
 
-def _float(value: Any) -> float | None:
-    """The number as the index stores it; None for what is none."""
-    return float(value) if type(value) in (int, float) and math.isfinite(value) else None
+def number(value: Any) -> float | None:
+    """A recorded value as a finite number; None for what is none: records may be a stranger's."""
+    finite = type(value) in (int, float) and abs(value) <= sys.float_info.max
+    return float(value) if finite else None

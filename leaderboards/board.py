@@ -10,22 +10,24 @@ write_board(store, "html", "board.html")
 
 from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import Unpack
 
 from bench.errors import SpecError, StoreError, nearest
 from bench.store import Store
-from leaderboards import formats
-from leaderboards.cells import frame
+from leaderboards import formats, plain_text
+from leaderboards.frame import frame
 from leaderboards.ranking import Board, Cell, Row, board
-from leaderboards.site.page import page
+from leaderboards.selection import Filters
 
-__all__ = ["FORMATS", "Board", "Cell", "Row", "board", "frame", "render", "write_board"]
+__all__ = ["FORMATS", "Board", "Cell", "Row", "board", "frame", "render", "write", "write_board"]
 
 FORMATS: dict[str, Callable[[Board], str]] = {
-    "text": formats.text,
+    "text": plain_text.text,
     "md": formats.markdown,
     "csv": formats.csv,
     "latex": formats.latex,
-    "html": page,
+    "json": formats.to_json,
+    "html": lambda shown: render(shown, "html"),
 }
 
 
@@ -40,12 +42,38 @@ def render(
     Raises:
         SpecError: an unknown format.
     """
+    name = checked(format)
+    if name == "text":
+        return plain_text.text(shown, width)
+    if name == "html":
+        from leaderboards.site.page import page
+
+        return page(shown, curves)
+    return FORMATS[name](shown)
+
+
+def checked(format: str) -> str:
+    """The name of a format in `FORMATS`; `SpecError` for one that is not."""
     name = {"markdown": "md", "tex": "latex", "txt": "text"}.get(format, format)
     if name not in FORMATS:
         raise SpecError(f"no format {format!r}; {nearest(format, FORMATS)}")
-    if name == "text":
-        return formats.text(shown, width)
-    return page(shown, curves) if name == "html" else FORMATS[name](shown)
+    return name
+
+
+def write(shown: Board, format: str, out: Path | str, *, curves: Sequence[Path] = ()) -> Path:
+    """Renders the board into the file `out` and returns its path.
+
+    Raises:
+        StoreError: `out` cannot be written.
+        SpecError: an unknown format.
+    """
+    path, text = Path(out), render(shown, format, curves=curves)
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(text, encoding="utf-8", errors="replace", newline="\n")
+    except OSError as error:
+        raise StoreError(f"cannot write {path} ({error.strerror}); give another --out") from error
+    return path
 
 
 def write_board(
@@ -53,22 +81,9 @@ def write_board(
     format: str,
     out: Path | str,
     *,
-    tasks: Sequence[str] | None = None,
-    models: Sequence[str] | None = None,
     sort: str = "rank",
     curves: Sequence[Path] = (),
+    **filters: Unpack[Filters],
 ) -> Path:
-    """Renders the board of `store` into the file `out` and returns its path.
-
-    Raises:
-        StoreError: see `board`; or `out` cannot be written.
-        SpecError: an unknown format.
-    """
-    text = render(board(store, tasks=tasks, models=models, sort=sort), format, curves=curves)
-    path = Path(out)
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_text(text, encoding="utf-8", newline="\n")
-    except OSError as error:
-        raise StoreError(f"cannot write {path} ({error.strerror}); give another --out") from error
-    return path
+    """The board of `store`, rendered into the file `out`; see `board` and `write`."""
+    return write(board(store, sort=sort, **filters), format, out, curves=curves)

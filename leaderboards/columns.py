@@ -1,21 +1,13 @@
 """Which results may share a column: those that measured the same thing in the same way."""
 
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from typing import NamedTuple
 
-from bench import spec
-from bench.records import Result
-from leaderboards.cells import is_mini, lower_is_better, metric_words, protocol_text
+from bench.summary import Measurement as ColumnKey
+from bench.summary import Scored, Summary, as_summary, setting_of
+from leaderboards.cells import dataset_of, is_mini, lower_is_better, metric_words
 
-
-class ColumnKey(NamedTuple):
-    """What must be equal for two scores to stand in one column."""
-
-    task: str
-    version: int
-    manifest: str
-    headline: str
-    protocol: str
+__all__ = ["Column", "ColumnKey", "column_key", "columns_of"]
 
 
 @dataclass(frozen=True)
@@ -44,26 +36,21 @@ class Column:
         return f"{words} ↓" if self.lower_is_better else words
 
 
-def column_key(result: Result) -> ColumnKey:
+def column_key(result: Scored) -> ColumnKey:
     """The column that `result` belongs to; the seed is not a part of it."""
-    identity = result.identity
-    return ColumnKey(
-        task=identity.task,
-        version=identity.task_version,
-        manifest=identity.dataset,
-        headline=result.headline,
-        protocol=protocol_text(result),
-    )
+    return setting_of(result).measurement
 
 
-def columns_of(results: list[Result]) -> dict[ColumnKey, Column]:
+def columns_of(results: Iterable[Scored]) -> dict[ColumnKey, Column]:
     """The columns of `results`, in the order of their labels."""
-    members: dict[ColumnKey, list[Result]] = {}
-    for result in results:
-        members.setdefault(column_key(result), []).append(result)
-    labels = _labels({key: min(r.task_spec for r in found) for key, found in members.items()})
+    members: dict[ColumnKey, list[Summary]] = {}
+    for result in map(as_summary, results):
+        members.setdefault(result.setting.measurement, []).append(result)
+    specs = {key: min({r.setting.task_spec for r in found}) for key, found in members.items()}
+    labels = _labels(specs)
     return {
-        key: _column(labels[key], members[key]) for key in sorted(members, key=labels.__getitem__)
+        key: _column(labels[key], specs[key], key, members[key])
+        for key in sorted(members, key=labels.__getitem__)
     }
 
 
@@ -87,32 +74,26 @@ def _labels(labels: dict[ColumnKey, str]) -> dict[ColumnKey, str]:
     return labels
 
 
-def _column(label: str, results: list[Result]) -> Column:
-    first = results[0]
-    plain = min(result.task_spec for result in results)
-    parsed = spec.parse(plain)
+def _column(label: str, plain: str, key: ColumnKey, results: Sequence[Summary]) -> Column:
     options, differs = plain.partition("?")[2], label.removeprefix(plain).strip()
-    metrics = [result.metrics[result.headline] for result in results]
-    numbers = [
-        number
-        for metric in metrics
-        for number in (metric.value, metric.low, metric.high)
-        if number is not None
-    ]
-    lower = lower_is_better(first.headline)
+    ends = [r.value for r in results]
+    ends += [r.low for r in results if r.low is not None]
+    ends += [r.high for r in results if r.high is not None]
+    least, most = min(ends), max(ends)
+    lower = lower_is_better(key.headline)
     # A gap of two rates may be negative.
-    percent = not lower and all(-1 <= number <= 1 for number in numbers)
-    largest = max(map(abs, numbers), default=0.0)
+    percent = not lower and least >= -1 and most <= 1
+    largest = max(abs(least), abs(most))
     return Column(
         label=label,
-        task=first.identity.task,
-        dataset=parsed.dataset_text,
+        task=key.task,
+        dataset=dataset_of(results[0]),
         options=f"{options} {differs}".strip(),
-        version=first.identity.task_version,
-        metric=first.headline,
+        version=key.version,
+        metric=key.headline,
         percent=percent,
         lower_is_better=lower,
         # Three significant digits for what is not a percentage.
         decimals=1 if percent or largest >= 10 else 2 if largest >= 1 else 3,
-        mini=is_mini(first),
+        mini=is_mini(results[0]),
     )

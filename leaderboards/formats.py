@@ -1,34 +1,18 @@
-"""A board as plain text, Markdown, CSV or LaTeX. Each writer is pure: board in, text out."""
+"""A board as Markdown, CSV, LaTeX or JSON. Each writer is pure: board in, text out."""
 
+import csv as csv_files
+import io
+import json
 import shutil
-import unicodedata
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
+from dataclasses import asdict
+from typing import Any
 
-import pandas as pd
-
+from bench.summary import number
 from leaderboards.columns import Column
 from leaderboards.ranking import Board, Cell, Row
 
-Table = tuple[list[list[str]], list[list[str]]]  # header lines, body lines: equally many columns
-
-
-def text(board: Board, width: int | None = None) -> str:
-    """Aligned plain text; columns that do not fit into `width` go into a further block below.
-
-    `*` marks a score not separable from the best of its column, `†` a choice made on test data.
-    """
-    names = [["model"], [""], *([row.name] for row in board.rows)]
-    ranks = [["rank", "cells"], ["", ""], *(_standing(board, row) for row in board.rows)]
-    blocks = [_pad(names, "<"), _pad(ranks, ">")]
-    for j, column in enumerate(board.columns):
-        head = [[column.label], [column.unit]]
-        blocks.append(_pad(head + _aligned([row.cells[j] for row in board.rows], column), "<"))
-    lead, parts = "  ".join, _fit(blocks, width)
-    tables = [
-        "\n".join(_underlined([lead(line).rstrip() for line in zip(*part, strict=True)]))
-        for part in parts
-    ]
-    return "\n\n".join(tables) + "\n\n" + "\n".join(board.notes("*")) + "\n"
+FRONT = "◆"  # behind the FLOPs of a model that nobody beats at its cost
 
 
 def markdown(board: Board) -> str:
@@ -38,15 +22,19 @@ def markdown(board: Board) -> str:
         if cell is None:
             return ""
         score = column.show(cell.value)
-        parts = [f"**{score}**" if cell.tied_with_best else score, interval(cell, column)]
-        shown = " ".join(filter(None, parts)) + ("†" if cell.selected_on_test else "")
+        score = f"**{score}**" if cell.tied_with_best else score
+        score += f"<sup>{cell.group}</sup>" if cell.group > 1 else ""
+        shown = " ".join(filter(None, [score, interval(cell, column)]))
+        shown += "†" if cell.selected_on_test else ""
         return shown + (f"<br>{seeds(cell, column)}" if cell.seeds > 1 else "")
 
     header, body = _grid(board, show, escape_markdown)
-    lines = [[" <br>".join(filter(None, pair)) for pair in zip(*header, strict=True)]]
-    lines.append([":--", "--:", "--:"] + [":--"] * len(board.columns))
-    table = "\n".join("| " + " | ".join(line) + " |" for line in lines + body)
-    return table + "\n\n" + "\n".join(f"- {note}" for note in board.notes("Bold")) + "\n"
+    numbers = ["--:"] * (len(header[0]) - 1 - len(board.columns))
+    rule = [":--", *numbers[:3], *[":--"] * len(board.columns), *numbers[3:]]
+    lines = [[" <br>".join(filter(None, pair)) for pair in zip(*header, strict=True)], rule, *body]
+    table = "\n".join("| " + " | ".join(line) + " |" for line in lines)
+    notes = board.notes("Bold", "A raised number", FRONT)
+    return table + "\n\n" + "\n".join(f"- {escape_markdown(note)}" for note in notes) + "\n"
 
 
 def latex(board: Board) -> str:
@@ -57,52 +45,92 @@ def latex(board: Board) -> str:
             return "--"
         score = column.show(cell.value)
         shown = rf"\textbf{{{score}}}" if cell.tied_with_best else score
-        shown += r"$^\dagger$" if cell.selected_on_test else ""
+        marks = (str(cell.group) if cell.group > 1 else "") + cell.selected_on_test * r"\dagger"
+        shown += rf"$^{{{marks}}}$" if marks else ""
         extra = [interval(cell, column), seeds(cell, column)]
         small = ", ".join(escape_latex(part) for part in extra if part)
         return shown + (rf" {{\scriptsize {small}}}" if small else "")
 
     header, body = _grid(board, show, escape_latex)
+    more = len(header[0]) - 4 - len(board.columns)
     lines = [
         "% needs \\usepackage{booktabs}",
-        rf"\begin{{tabular}}{{lrr{'l' * len(board.columns)}}}",
+        rf"\begin{{tabular}}{{lrrr{'l' * len(board.columns)}{'r' * more}}}",
         r"\toprule",
         *(" & ".join(line) + r" \\" for line in header),
         r"\midrule",
         *(" & ".join(line) + r" \\" for line in body),
         r"\bottomrule",
         r"\end{tabular}",
-        *(rf"\par{{\footnotesize {escape_latex(note)}}}" for note in board.notes("Bold")),
+        *(
+            rf"\par{{\footnotesize {escape_latex(note)}}}"
+            for note in board.notes("Bold", "A raised number", FRONT)
+        ),
     ]
     return "\n".join(lines) + "\n"
 
 
 def csv(board: Board) -> str:
     """One line for each model, all numbers unrounded and unscaled."""
-    return str(wide(board).to_csv(index=False, lineterminator="\n"))
-
-
-def wide(board: Board) -> pd.DataFrame:
-    """One row for each model; for each column its score, interval, seeds and marks."""
-    rows = []
+    names = [f"{c.label} {name}".removesuffix(" value") for c in board.columns for name in _CELL]
+    stream = io.StringIO()
+    writer = csv_files.writer(stream, lineterminator="\n")
+    writer.writerow([*_facts(board.rows[0]), *names])
     for row in board.rows:
-        trained = row.model.get("pretrain") or {}
-        line: dict[str, object] = {
-            "model": row.name,
-            "method": row.model.get("method"),
-            "arch": row.model.get("arch"),
-            "pretrain_dataset": trained.get("dataset"),
-            "pretrain_images": trained.get("images"),
-            "epochs": trained.get("epochs"),
-            "views_seen": trained.get("views_seen"),
-            "mean_rank": row.mean_rank,
-            "cells": row.filled,
-        }
-        for column, cell in zip(board.columns, row.cells, strict=True):
-            for name, value in _numbers(cell).items():
-                line[f"{column.label} {name}".rstrip()] = value
-        rows.append(line)
-    return pd.DataFrame(rows)
+        cells = zip(row.cells, row.ranks, strict=True)
+        numbers = [value for cell, rank in cells for value in _numbers(cell, rank)]
+        writer.writerow([*_facts(row).values(), *numbers])
+    return stream.getvalue()
+
+
+def to_json(board: Board) -> str:
+    """Everything as one object: `columns`, `models` with a score (or null) for each, `notes`."""
+
+    def score(cell: Cell | None, rank: float) -> dict[str, Any] | None:
+        if cell is None:
+            return None
+        digests = [result.digest for result in cell.results]
+        return dict(zip(_CELL, _numbers(cell, rank), strict=True)) | {"results": digests}
+
+    def model(row: Row) -> dict[str, Any]:
+        return _facts(row) | {"scores": list(map(score, row.cells, row.ranks))}
+
+    values = {
+        "sort": board.sort,
+        "columns": [asdict(column) for column in board.columns],
+        "models": list(map(model, board.rows)),
+        "ranked": board.models,
+        "problems": board.problems,
+        "failures": [asdict(failure) for failure in board.failures],
+        "notes": board.notes("tied_with_best", "group", "pareto"),
+    }
+    return json.dumps(values, allow_nan=False) + "\n"  # indented it takes four times as long
+
+
+def standing(row: Row, board: Board) -> dict[str, str]:
+    """How a model stands over all columns, by heading."""
+    first, last = row.rank_range
+    score = "-" if row.score is None else f"{100 * row.score:.1f}"
+    over = "" if row.score_over == row.filled else f" ({row.score_over})"
+    return {
+        "rank": f"{row.mean_rank:.1f} [{first:.1f}, {last:.1f}]",
+        "score": score + over,
+        "cells": f"{row.filled}/{len(board.columns)}",
+    }
+
+
+def costs(board: Board) -> dict[str, list[str]]:
+    """What each model cost, by heading: those that are recorded of any."""
+    expenses = [row.expense for row in board.rows]
+    shown = {
+        "views": [_counted(expense.views) for expense in expenses],
+        "FLOPs": [
+            _power(row.expense.flops) + (f" {FRONT}" if row.pareto else "") for row in board.rows
+        ],
+        "parameters": [_counted(expense.parameters) for expense in expenses],
+        "evaluation": [_time(expense.seconds) for expense in expenses],
+    }
+    return {heading: texts for heading, texts in shown.items() if set(texts) != {"-"}}
 
 
 def interval(cell: Cell, column: Column) -> str:
@@ -112,11 +140,29 @@ def interval(cell: Cell, column: Column) -> str:
     return f"[{column.show(cell.low)}, {column.show(cell.high)}]"
 
 
-def seeds(cell: Cell, column: Column) -> str:
-    """`3 seeds 36.0–37.1`, or nothing for a single seed."""
+def seeds(cell: Cell, column: Column, short: bool = False) -> str:
+    """`3 seeds 36.0–37.1`, or where a model was trained again `2 trainings 36.2–36.9, 6 results
+    36.0–37.1`; `short` writes 3s, 2t and 6r. Nothing for a single result.
+    """
+
+    def spread(count: int, what: str, low: float, high: float) -> str:
+        words = f"{count}{what[0]}" if short else f"{count} {what}"
+        return f"{words} {column.show(low)}–{column.show(high)}"
+
     if cell.seeds == 1:
         return ""
-    return f"{cell.seeds} seeds {column.show(cell.seed_low)}–{column.show(cell.seed_high)}"
+    if cell.trainings == 1:
+        return spread(cell.seeds, "seeds", cell.seed_low, cell.seed_high)
+    shown = spread(cell.trainings, "trainings", cell.training_low, cell.training_high)
+    if cell.seeds == cell.trainings:
+        return shown
+    return f"{shown}, {spread(cell.seeds, 'results', cell.seed_low, cell.seed_high)}"
+
+
+def printable(text: str) -> str:
+    """The text in one line, without what would move a terminal's cursor or change its colours."""
+    text = " ".join(text.split())
+    return text if text.isprintable() else "".join(c if c.isprintable() else "�" for c in text)
 
 
 def escape_markdown(text: str) -> str:
@@ -124,7 +170,7 @@ def escape_markdown(text: str) -> str:
     for character in "\\`*_[]|~":
         text = text.replace(character, "\\" + character)
     text = text.replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;")
-    return " ".join(text.split())
+    return printable(text)
 
 
 _LATEX = str.maketrans(
@@ -135,6 +181,7 @@ _LATEX = str.maketrans(
         "†": r"$^\dagger$",
         "↓": r"$\downarrow$",
         "–": "--",
+        FRONT: r"$\diamond$",
         "<": r"\textless{}",
         ">": r"\textgreater{}",
         **{character: "\\" + character for character in "&%$#_{}"},
@@ -144,97 +191,95 @@ _LATEX = str.maketrans(
 
 def escape_latex(text: str) -> str:
     """`text` as literal text for LaTeX, whatever model name or metric it comes from."""
-    return " ".join(text.split()).translate(_LATEX)
+    return printable(text).translate(_LATEX)
 
 
-def _numbers(cell: Cell | None) -> dict[str, object]:
-    """The unrounded content of one cell; every name is there, empty for a missing cell."""
-    n = None if cell is None else cell.results[0].metrics[cell.results[0].headline].n
+def _facts(row: Row) -> dict[str, Any]:
+    """What a model is, how it stands, and what it cost."""
+    trained = row.model.get("pretrain") or {}
     return {
-        "": cell and cell.value,
-        "low": cell and cell.low,
-        "high": cell and cell.high,
-        "n": n,
-        "seeds": cell and cell.seeds,
-        "seed_low": cell and cell.seed_low,
-        "seed_high": cell and cell.seed_high,
-        "tied_with_best": cell and cell.tied_with_best,
-        "selected_on_test": cell and cell.selected_on_test,
+        "model": printable(row.name),
+        "method": row.model.get("method"),
+        "arch": row.model.get("arch"),
+        "pretrain_dataset": None if (dataset := trained.get("dataset")) is None else str(dataset),
+        "pretrain_images": _whole(number(trained.get("images"))),
+        "epochs": number(trained.get("epochs")),
+        "views_seen": _whole(row.expense.views),
+        "flops": row.expense.flops,
+        "parameters": row.expense.parameters,
+        "evaluation_seconds": row.expense.seconds,
+        "pareto": row.pareto,
+        "mean_rank": row.mean_rank,
+        "rank_first": row.rank_range[0],
+        "rank_last": row.rank_range[1],
+        "score": row.score,
+        "score_over": row.score_over,
+        "cells": row.filled,
     }
 
 
-def _standing(board: Board, row: Row) -> list[str]:
-    return [f"{row.mean_rank:.1f}", f"{row.filled}/{len(board.columns)}"]
+_CELL = (
+    *("value", "low", "high", "n", "rank", "group"),
+    *("tied_with_best", "seeds", "seed_low", "seed_high"),
+    *("trainings", "training_low", "training_high", "selected_on_test"),
+)
+
+
+def _numbers(cell: Cell | None, rank: float) -> tuple[Any, ...]:
+    """The unrounded content of one cell, as `_CELL` names it; a missing cell has none of it."""
+    if cell is None:
+        return (None,) * len(_CELL)
+    return (
+        *(cell.value, cell.low, cell.high, cell.results[0].n, rank, cell.group),
+        *(cell.tied_with_best, cell.seeds, cell.seed_low, cell.seed_high),
+        *(cell.trainings, cell.training_low, cell.training_high, cell.selected_on_test),
+    )
 
 
 def _grid(
-    board: Board,
-    show: Callable[[Cell | None, Column], str],
-    escape: Callable[[str], str],
-) -> Table:
-    """Two header lines (what, unit) and the body, every text escaped."""
-    labels = ["model", "rank", "cells", *(escape(column.label) for column in board.columns)]
-    units = ["", "", "", *(escape(column.unit) for column in board.columns)]
+    board: Board, show: Callable[[Cell | None, Column], str], escape: Callable[[str], str]
+) -> tuple[list[list[str]], list[list[str]]]:
+    """Two header lines (what, unit) and the body, every text escaped, equally many columns."""
+    columns, spent = board.columns, costs(board)
+    standings = [standing(row, board) for row in board.rows]
+    labels = ["model", *standings[0], *(escape(column.label) for column in columns), *spent]
+    units = ["", *[""] * 3, *(escape(column.unit) for column in columns), *[""] * len(spent)]
     body = [
-        [escape(row.name), *_standing(board, row)]
-        + [show(cell, column) for cell, column in zip(row.cells, board.columns, strict=True)]
-        for row in board.rows
+        [escape(row.name), *own.values()]
+        + [show(cell, column) for cell, column in zip(row.cells, columns, strict=True)]
+        + [escape(texts[i]) for texts in spent.values()]
+        for i, (row, own) in enumerate(zip(board.rows, standings, strict=True))
     ]
     return [labels, units], body
 
 
-def _aligned(cells: Sequence[Cell | None], column: Column) -> list[list[str]]:
-    """The cells of one column, with decimal points, brackets and marks below one another."""
-    parts = [
-        ["-", "", "", ""]
-        if cell is None
-        else [
-            column.show(cell.value),
-            ("*" if cell.tied_with_best else "") + ("†" if cell.selected_on_test else ""),
-            interval(cell, column),
-            seeds(cell, column),
-        ]
-        for cell in cells
-    ]
-    sides = [">", "<", ">", "<"]
-    columns = [_pad([[part[i]] for part in parts], sides[i]) for i in range(4)]
-    lines = zip(*columns, strict=True)
-    return [[f"{score}{marks} {band} {spread}".rstrip()] for score, marks, band, spread in lines]
+def _whole(value: float | None) -> float | None:
+    """A count without decimals."""
+    return int(value) if value is not None and value.is_integer() else value
 
 
-def _pad(lines: Sequence[Sequence[str]], side: str) -> list[str]:
-    """The lines as one block of equal width, each of its columns padded on `side`."""
-    widths = [max(map(_columns_wide, column)) for column in zip(*lines, strict=True)]
-
-    def fill(cell: str, width: int) -> str:
-        gap = " " * (width - _columns_wide(cell))
-        return gap + cell if side == ">" else cell + gap
-
-    return ["  ".join(map(fill, line, widths)) for line in lines]
-
-
-def _columns_wide(text: str) -> int:
-    """How many terminal columns `text` takes: wide characters two, combining marks none."""
-    return sum(
-        0 if unicodedata.combining(c) else 2 if unicodedata.east_asian_width(c) in "WF" else 1
-        for c in text
-    )
+def _counted(value: float | None) -> str:
+    """`256M`: three digits of a count."""
+    if value is None:
+        return "-"
+    for size, letter in ((1e12, "T"), (1e9, "B"), (1e6, "M"), (1e3, "k")):
+        if abs(value) >= size:
+            return f"{value / size:.3g}{letter}"
+    return f"{value:.3g}"
 
 
-def _fit(blocks: list[list[str]], width: int | None) -> list[list[list[str]]]:
-    """Blocks in groups no wider than `width`; the first block (names) starts every group."""
-    groups = [blocks[:2]]
-    for block in blocks[2:]:
-        taken = sum(_columns_wide(part[0]) + 2 for part in groups[-1])
-        if width is not None and len(groups[-1]) > 1 and taken + _columns_wide(block[0]) > width:
-            groups.append([blocks[0]])
-        groups[-1].append(block)
-    return groups
+def _power(value: float | None) -> str:
+    """`1.1e18`."""
+    return "-" if value is None else f"{value:.2e}".replace("e+", "e")
 
 
-def _underlined(lines: list[str]) -> list[str]:
-    longest = max(map(_columns_wide, lines))
-    return [*lines[:2], "-" * longest, *lines[2:]]
+def _time(seconds: float | None) -> str:
+    """`45 s`, `12.3 min` or `2.1 h`."""
+    if seconds is None:
+        return "-"
+    if seconds < 100:
+        return f"{seconds:.0f} s"
+    return f"{seconds / 60:.1f} min" if seconds < 6000 else f"{seconds / 3600:.1f} h"
 
 
 def terminal_width() -> int | None:

@@ -1,12 +1,17 @@
 """Which results are of one model: everything alike but the seed."""
 
 import re
-from typing import Any
+from collections import Counter
+from collections.abc import Sequence
+from typing import Any, TypeVar
 
 from bench.errors import SpecError
 from bench.records import Result
 from bench.spec import Spec, parse
+from bench.summary import Scored, Summary, weights_of
 from leaderboards.cells import pretraining
+
+S = TypeVar("S", Result, Summary)
 
 # "-seed0", "_s1", "?seed=2" at the end of a model's name: the same model trained or drawn again.
 _SEED_SUFFIX = re.compile(r"[-_.?&/](?:seed|s)[-_=]?\d+$")
@@ -17,7 +22,7 @@ def without_seed(name: str) -> str:
     return _SEED_SUFFIX.sub("", name)
 
 
-def trained_as(result: Result) -> tuple[str, ...]:
+def trained_as(result: Scored) -> tuple[str, ...]:
     """The spec that the model was trained from, without its seed and as it is; () if unknown."""
     text = str(pretraining(result).get("spec") or "")
     try:
@@ -28,20 +33,28 @@ def trained_as(result: Result) -> tuple[str, ...]:
     return str(Spec(parsed.name, parsed.dataset, rest)), text
 
 
-def models_of(results: list[Result]) -> list[tuple[str, list[Result]]]:
+def models_of(results: Sequence[S]) -> list[tuple[str, list[S]]]:
     """Results by model, seeds together; a name used by two different models gets its weights."""
-    groups: dict[tuple[Any, ...], list[Result]] = {}
+    # Results of one model and training share a record: all but the first need no second look.
+    trainings: dict[tuple[int, str], list[S]] = {}
     for result in results:
-        groups.setdefault(_model_key(result), []).append(result)
-    split = [part for group in groups.values() for part in _apart(group)]
-    names = [_name(group) for group in split]
+        trainings.setdefault((id(result.model), weights_of(result)), []).append(result)
+    groups: dict[tuple[Any, ...], list[list[S]]] = {}
+    for training in trainings.values():
+        groups.setdefault(_model_key(training[0]), []).append(training)
+    models = [model for group in groups.values() for model in _apart(group)]
+    names = [_name(model) for model in models]
+    often = Counter(names)
     return [
-        (name if names.count(name) == 1 else f"{name} #{group[0].identity.weights[:6]}", group)
-        for name, group in zip(names, split, strict=True)
+        (
+            name if often[name] == 1 else f"{name} #{weights_of(model[0][0])[:6]}",
+            [result for training in model for result in training],
+        )
+        for name, model in zip(names, models, strict=True)
     ]
 
 
-def _model_key(result: Result) -> tuple[Any, ...]:
+def _model_key(result: Scored) -> tuple[Any, ...]:
     model, trained = result.model, pretraining(result)
     name = str(model["name"])
     stem = without_seed(name)
@@ -51,22 +64,28 @@ def _model_key(result: Result) -> tuple[Any, ...]:
         )
     else:
         # Without a record, only a seed in the name says that other weights are the same model.
-        settings = ("seeds",) if stem != name else (result.identity.weights,)
-    return stem, model.get("method"), model.get("arch"), settings
+        settings = ("seeds",) if stem != name else (weights_of(result),)
+    return stem, model.get("method"), model.get("arch"), *map(_hashable, settings)
 
 
-def _apart(group: list[Result]) -> list[list[Result]]:
-    """`group` as it is, unless one seed has two sets of weights: then a model each."""
-    by_weights: dict[str, list[Result]] = {}
-    seeds: dict[Any, set[str]] = {}
-    for result in group:
-        by_weights.setdefault(result.identity.weights, []).append(result)
-        seed = (result.model["name"], pretraining(result).get("seed"))
-        seeds.setdefault(seed, set()).add(result.identity.weights)
+def _hashable(value: Any) -> Any:
+    """What a stranger's record holds, as something that can be a key."""
+    return value if isinstance(value, int | float | str | None) else str(value)
+
+
+def _apart(trainings: list[list[S]]) -> list[list[list[S]]]:
+    """All in one, unless one seed has two sets of weights: then a model for each of these."""
+    by_weights: dict[str, list[list[S]]] = {}
+    seeds: dict[tuple[str, str], set[str]] = {}
+    for training in trainings:
+        first = training[0]
+        by_weights.setdefault(weights_of(first), []).append(training)
+        seed = (str(first.model["name"]), str(pretraining(first).get("seed")))
+        seeds.setdefault(seed, set()).add(weights_of(first))
     clash = any(len(weights) > 1 for weights in seeds.values())
-    return list(by_weights.values()) if clash else [group]
+    return list(by_weights.values()) if clash else [trainings]
 
 
-def _name(group: list[Result]) -> str:
-    names = {str(result.model["name"]) for result in group}
+def _name(trainings: list[list[S]]) -> str:
+    names = {str(training[0].model["name"]) for training in trainings}
     return names.pop() if len(names) == 1 else without_seed(min(names))

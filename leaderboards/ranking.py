@@ -1,77 +1,93 @@
-"""The leaderboard itself: models by task headlines, with intervals, ties, seeds and ranks."""
+"""The leaderboard itself: models by task headlines, with intervals, ties, seeds, ranks and costs.
 
-from collections.abc import Sequence
-from dataclasses import dataclass, replace
-from typing import Any
+Two means sum a model up, and neither is the truth (most neighbours on a leaderboard cannot be told
+apart, and no mean over tasks is neutral):
+
+- *Mean rank*, over all columns; a missing cell counts as the last place, so that nothing is gained
+  by leaving out the hard tasks. It says nothing of distances, and beside it stand the means of the
+  best and the worst places that the intervals allow.
+- *Mean score*, of the scores relative to the best of their column (the best over the score, where
+  smaller is better), over the cells that the model has, and beside it stands how many. Relative to
+  the best alone: min-max and random-to-best scales hang on the worst model or on a baseline near
+  the best, so that adding a weak model would change what all others get. A column with a score
+  below zero, or of which the best is zero, has no such scale and is left out. It is the arithmetic
+  mean: a geometric one would make one failed robot task a zero overall.
+"""
+
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any, Unpack, cast
+
+import numpy as np
 
 from bench.errors import StoreError, nearest
-from bench.records import Metric, Result
-from bench.stats import intervals_overlap
+from bench.failures import Failure, failures
 from bench.store import Store
-from leaderboards.cells import MINI_NOTE, pretraining, selected_on_test
-from leaderboards.columns import Column, column_key, columns_of
+from bench.summary import Summary
+from leaderboards.aggregation import Cell, aggregate
+from leaderboards.board_notes import notes_of
+from leaderboards.columns import Column, columns_of
+from leaderboards.expense import Expense, expense_of, pareto
 from leaderboards.models import models_of
-from leaderboards.selection import select
+from leaderboards.places import Floats, places
+from leaderboards.selection import Filters, select
 
-
-@dataclass(frozen=True)
-class Cell:
-    """One score: the mean over its seeds.
-
-    `low` and `high` are the sampling interval (averaged over seeds, because seeds share the test
-    samples and averaging does not shrink that part), `seed_low` and `seed_high` the range of the
-    seeds. Two cells are tied when their `band`s, which cover both, overlap.
-    """
-
-    value: float
-    low: float | None
-    high: float | None
-    seed_low: float
-    seed_high: float
-    seeds: int
-    selected_on_test: bool
-    results: tuple[Result, ...]
-    tied_with_best: bool = False
-
-    @property
-    def band(self) -> tuple[float, float]:
-        """The smallest range that holds both the interval and every seed."""
-        low = self.seed_low if self.low is None else min(self.low, self.seed_low)
-        high = self.seed_high if self.high is None else max(self.high, self.seed_high)
-        return low, high
+__all__ = ["Board", "Cell", "Row", "aggregate", "board"]
 
 
 @dataclass(frozen=True)
 class Row:
-    """One model, over all its seeds; `model` is the stored record of its first result."""
+    """One model, over all its seeds.
+
+    Attributes:
+        name: without the seed, where there are several.
+        model: the stored record of its first result.
+        cells: one for each column, None where it was not measured.
+        ranks: its place in each column.
+        mean_rank: their mean.
+        rank_range: mean of the best and of the worst places that the intervals allow.
+        score: mean of its scores relative to the best of their columns, in [0, 1].
+        score_over: of how many cells.
+        expense: what it cost.
+        pareto: whether no model ranks as high for as few pre-training FLOPs.
+    """
 
     name: str
     model: dict[str, Any]
     cells: tuple[Cell | None, ...]
     ranks: tuple[float, ...]
+    mean_rank: float
+    rank_range: tuple[float, float]
+    score: float | None
+    score_over: int
+    expense: Expense
+    pareto: bool = False
 
     @property
     def filled(self) -> int:
         """How many of the board's columns this model has."""
         return sum(cell is not None for cell in self.cells)
 
-    @property
-    def mean_rank(self) -> float:
-        """Mean over the columns; a missing cell counts as the last place."""
-        return sum(self.ranks) / len(self.ranks)
-
 
 @dataclass(frozen=True)
 class Board:
-    """Rows in order, columns, and how they were ordered (`"rank"`, `"model"` or a column).
+    """Rows in order, columns, and how they were ordered (`"rank"`, `"model"`, ... or a column).
 
-    `problems` are the store's words for the results that could not be read.
+    Attributes:
+        problems: the store's words for results that could not be read, or contradict each other.
+        failures: cells that failed when they were tried last.
+        filters: what was asked for, in words; empty when everything was.
+        models: how many models were ranked, of which `rows` may be the first only.
     """
 
     columns: tuple[Column, ...]
     rows: tuple[Row, ...]
     sort: str
     problems: tuple[str, ...] = ()
+    failures: tuple[Failure, ...] = ()
+    filters: str = ""
+    models: int = 0
 
     @property
     def cells(self) -> int:
@@ -83,125 +99,155 @@ class Board:
         """True when at least one column was measured on the mini benchmark."""
         return any(column.mini for column in self.columns)
 
-    def notes(self, tied: str) -> list[str]:
-        """What a reader must know to read the numbers; `tied` says how ties are marked."""
-        cells = [cell for row in self.rows for cell in row.cells if cell is not None]
-        order = f"Mean rank over {len(self.columns)} columns; a missing cell counts as last."
-        notes = [f"{self.cells} of {len(self.rows) * len(self.columns)} cells. {order}"]
-        notes.append("[low, high]: 95 % interval over the test samples.")
-        notes.append(f"{tied}: not separable from the best of its column, the intervals overlap.")
-        if any(cell.seeds > 1 for cell in cells):
-            notes.append("Several seeds: the mean, then the range of the seeds.")
-        if any(column.lower_is_better for column in self.columns):
-            notes.append("↓: smaller is better.")
-        if any(cell.selected_on_test for cell in cells):
-            notes.append(
-                "†: something was chosen on the split that is reported; "
-                "not comparable with scores chosen on held-out training data."
-            )
-        collapsed = {
-            row.name: str(why)
-            for row in self.rows
-            for cell in row.cells
-            if cell is not None
-            for result in cell.results
-            if (why := pretraining(result).get("collapsed"))
-        }
-        for name, why in collapsed.items():
-            notes.append(f"{name} collapsed in pre-training: {why}.")
-        if self.problems:
-            more = f" (and {len(self.problems) - 1} more)" if len(self.problems) > 1 else ""
-            notes.append(f"Left out, not readable: {self.problems[0]}{more}")
-        return notes + ([MINI_NOTE] if self.mini else [])
+    def notes(self, tied: str, group: str = "", front: str = "") -> list[str]:
+        """What a reader must know to read the numbers.
+
+        `tied`, `group` and `front` say how ties with the best, tie groups and models that nobody
+        beats at their cost are marked; what is empty is not marked.
+        """
+        return notes_of(self, tied, group, front)
 
 
 def board(
     store: Store,
     *,
-    tasks: Sequence[str] | None = None,
-    models: Sequence[str] | None = None,
     sort: str = "rank",
+    top: int | None = None,
+    verify: bool = False,
+    **filters: Unpack[Filters],
 ) -> Board:
-    """The headline of every result in `store`, as models x columns.
+    """The headline of every result in `store` that passes the filters, as models x columns.
 
     Args:
-        tasks: keep these only; a task name ("knn"), a whole spec, or a pattern ("*@coco*").
-        models: keep these only; names or patterns ("slotmim*").
-        sort: "rank" (mean rank, best first), "model" (by name), or a column's label or task name.
+        store: the results.
+        sort: "rank" (mean rank, best first), "score" (mean score), "flops", "views", "model" (by
+            name), or a column's label or task name.
+        top: keep so many rows; the ranks are those among all.
+        verify: read every folder instead of trusting the index.
+        filters: see `Filters`.
 
     Results of one model that differ in a seed only (of the evaluation, or of the pre-training when
     the record carries it) become one cell. Results whose protocol, task version or data differ
     never share a column.
 
     Raises:
-        StoreError: no result is left, or `sort`, `tasks` or `models` name nothing.
+        StoreError: no result is left, or `sort` or a filter names nothing.
     """
-    results = select(store, tasks, models)
+    results = select(store, verify=verify, **filters)
     by_key = columns_of(results)
     columns = tuple(by_key.values())
     index = {key: position for position, key in enumerate(by_key)}
-    rows = []
-    for name, members in models_of(results):
-        cells: list[list[Result]] = [[] for _ in columns]
-        for result in members:
-            cells[index[column_key(result)]].append(result)
-        filled = tuple(aggregate(found) if found else None for found in cells)
-        rows.append(Row(name, members[0].model, filled, ranks=()))
-    ordered = _ordered(_ranked(rows, columns), columns, sort)
-    return Board(columns, tuple(ordered), sort, tuple(store.problems))
-
-
-def aggregate(results: Sequence[Result]) -> Cell:
-    """One cell from the results of one model in one column, a result for each seed."""
-    metrics = [result.metrics[result.headline] for result in results]
-    values = [metric.value for metric in metrics]
-    lows = [metric.low for metric in metrics if metric.low is not None]
-    highs = [metric.high for metric in metrics if metric.high is not None]
-    whole = len(lows) == len(highs) == len(values)
-    return Cell(
-        value=sum(values) / len(values),
-        low=sum(lows) / len(lows) if whole else None,
-        high=sum(highs) / len(highs) if whole else None,
-        seed_low=min(values),
-        seed_high=max(values),
-        seeds=len(values),
-        selected_on_test=any(selected_on_test(result) for result in results),
-        results=tuple(results),
+    names, members, cells = [], [], []
+    for name, found in models_of(results):
+        names.append(name)
+        members.append(found)
+        grid: list[list[Summary]] = [[] for _ in columns]
+        for result in found:
+            grid[index[result.setting.measurement]].append(result)
+        cells.append([aggregate(of) if of else None for of in grid])
+    rows = _ordered(_rows(names, members, cells, columns), columns, sort)
+    return Board(
+        columns,
+        tuple(rows[:top]),
+        sort,
+        tuple(store.problems),
+        tuple(_failed(store, results, any(filters.values()))),
+        _in_words(filters),
+        len(rows),
     )
 
 
-def _ranked(rows: list[Row], columns: Sequence[Column]) -> list[Row]:
-    """`rows` with ranks (equal values share the mean of their places) and ties with the best."""
-    cells = [list(row.cells) for row in rows]
-    ranks = [[float(len(rows))] * len(columns) for _ in rows]
+def _rows(
+    names: Sequence[str],
+    members: Sequence[Sequence[Summary]],
+    cells: list[list[Cell | None]],
+    columns: Sequence[Column],
+) -> list[Row]:
+    """The rows, with what only all models together tell; places the cells in their columns."""
+    shape = len(names), len(columns)
+    # A missing cell counts as the last place.
+    rank, first, last = (np.full(shape, float(len(names))) for _ in range(3))
+    relative = np.full(shape, np.nan)
     for j, column in enumerate(columns):
-        sign = 1 if column.lower_is_better else -1
-        scores = {
-            i: sign * cell.value for i, row in enumerate(rows) if (cell := row.cells[j]) is not None
-        }
-        best = rows[min(scores, key=scores.__getitem__)].cells[j]
-        for i, score in scores.items():
-            cell = rows[i].cells[j]
-            assert cell is not None
-            assert best is not None
-            better = sum(other < score for other in scores.values())
-            equal = sum(other == score for other in scores.values())
-            ranks[i][j] = better + (equal + 1) / 2
-            tied = intervals_overlap(Metric(cell.value, *cell.band), Metric(best.value, *best.band))
-            cells[i][j] = replace(cell, tied_with_best=tied)
+        have = [i for i, row in enumerate(cells) if row[j] is not None]
+        own = [cell for row in cells if (cell := row[j]) is not None]
+        value = np.array([cell.value for cell in own])
+        low, high = np.array([cell.band for cell in own]).T
+        found = places(value, low, high, column.lower_is_better)
+        rank[have, j], first[have, j], last[have, j] = found.rank, found.first, found.last
+        relative[have, j] = _relative(value, column.lower_is_better)
+        for i, cell, tied, group in zip(
+            have, own, found.tied.tolist(), found.group.tolist(), strict=True
+        ):
+            cells[i][j] = cell.placed(tied, group)
+    means, ranges = rank.mean(axis=1).tolist(), np.stack([first, last], -1).mean(axis=1).tolist()
+    over = (~np.isnan(relative)).sum(axis=1)
+    scores = np.nansum(relative, axis=1) / np.maximum(over, 1)
+    expenses = [expense_of(found) for found in members]
+    front = pareto([expense.flops for expense in expenses], means)
+    compared = sum(expense.flops is not None for expense in expenses) > 1
     return [
-        replace(row, cells=tuple(cells[i]), ranks=tuple(ranks[i])) for i, row in enumerate(rows)
+        Row(
+            name=names[i],
+            model=members[i][0].model,
+            cells=tuple(cells[i]),
+            ranks=tuple(rank[i].tolist()),
+            mean_rank=means[i],
+            rank_range=(ranges[i][0], ranges[i][1]),
+            score=float(scores[i]) if over[i] else None,
+            score_over=int(over[i]),
+            expense=expenses[i],
+            pareto=compared and front[i],
+        )
+        for i in range(len(names))
     ]
 
 
+def _relative(value: Floats, lower_is_better: bool) -> Floats:
+    """The scores relative to the best one, in [0, 1]; NaN where the column has no such scale."""
+    best = value.min() if lower_is_better else value.max()
+    if value.min() < 0 or best <= 0:
+        return np.full(len(value), np.nan)
+    scores: Floats = best / value if lower_is_better else value / best
+    return scores
+
+
+def _failed(store: Store, results: Sequence[Summary], filtered: bool) -> list[Failure]:
+    """The failures that belong to what is shown."""
+    found = failures(store.root)
+    if not (found and filtered):
+        return found
+    tasks = {result.task_spec for result in results}
+    models = {str(result.model["name"]) for result in results}
+    return [one for one in found if one.task in tasks and one.model in models]
+
+
+def _in_words(filters: Filters) -> str:
+    """`tasks knn, linear; budget flops<1e18`."""
+    given = [
+        f"{name.replace('_', ' ')} {', '.join(cast(Sequence[str], patterns))}"
+        for name, patterns in filters.items()
+        if patterns
+    ]
+    return "; ".join(given)
+
+
 def _ordered(rows: list[Row], columns: Sequence[Column], sort: str) -> list[Row]:
-    if sort in {"rank", "mean rank"}:
-        return sorted(rows, key=lambda row: (row.mean_rank, row.name))
-    if sort == "model":
-        return sorted(rows, key=lambda row: row.name)
+    def least(value: float | None) -> float:
+        return math.inf if value is None else value
+
+    keys: dict[str, Callable[[Row], tuple[float, ...]]] = {
+        "rank": lambda row: (row.mean_rank,),
+        "score": lambda row: (-(row.score or 0),),
+        "flops": lambda row: (least(row.expense.flops), row.mean_rank),
+        "views": lambda row: (least(row.expense.views), row.mean_rank),
+        "model": lambda row: (),
+    }
+    if key := keys.get("rank" if sort == "mean rank" else sort):
+        return sorted(rows, key=lambda row: (key(row), row.name))
     found = [j for j, column in enumerate(columns) if sort in (column.label, column.task)]
     if len(found) != 1:
-        valid = ["rank", "model", *(column.label for column in columns)]
+        valid = [*keys, *(column.label for column in columns)]
         problem = "names several columns" if found else "names no column"
         raise StoreError(f"--sort {sort!r} {problem}; {nearest(sort, valid)}")
     j = found[0]

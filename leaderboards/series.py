@@ -8,8 +8,8 @@ import pandas as pd
 
 from bench import spec
 from bench.errors import SpecError, SSLBenchError, StoreError, nearest
-from bench.records import Result
 from bench.store import Store
+from bench.summary import Summary
 from leaderboards.cells import pretraining
 from leaderboards.columns import Column, ColumnKey, column_key, columns_of
 from leaderboards.models import without_seed
@@ -110,10 +110,10 @@ def points_of(
     return Curve(column, x, series, aggregate(same) if same else None)
 
 
-def _in_column(results: list[Result], task: str) -> tuple[list[Result], Column]:
+def _in_column(results: list[Summary], task: str) -> tuple[list[Summary], Column]:
     """The one column that `task` names, and its results."""
     columns = columns_of(results)
-    members: dict[ColumnKey, list[Result]] = {}
+    members: dict[ColumnKey, list[Summary]] = {}
     for result in results:
         members.setdefault(column_key(result), []).append(result)
     found = [key for key, column in columns.items() if column.label == task]
@@ -129,14 +129,14 @@ def _in_column(results: list[Result], task: str) -> tuple[list[Result], Column]:
     return members[found[0]], columns[found[0]]
 
 
-def is_random(result: Result) -> bool:
+def is_random(result: Summary) -> bool:
     """Whether a result is of weights that were drawn and never trained."""
     source = str(result.model.get("source", ""))
     drawn = source.startswith("random:") or "pretrained=false" in source.lower()
     return not pretraining(result) and (drawn or result.model.get("family") == "random")
 
 
-def _of_methods(results: list[Result], methods: Sequence[str] | None) -> list[Result]:
+def _of_methods(results: list[Summary], methods: Sequence[str] | None) -> list[Summary]:
     valid = {_method(result) for result in results}
     for name in methods or ():
         if name not in valid:
@@ -146,13 +146,13 @@ def _of_methods(results: list[Result], methods: Sequence[str] | None) -> list[Re
     return [r for r in results if not methods or _method(r) in methods]
 
 
-def _method(result: Result) -> str:
+def _method(result: Summary) -> str:
     return str(result.model.get("method") or without_seed(str(result.model["name"])))
 
 
-def grouped(results: Sequence[Result], x: str) -> list[tuple[str, list[Result]]]:
+def grouped(results: Sequence[Summary], x: str) -> list[tuple[str, list[Summary]]]:
     """The results of each series over an axis, each under as much as tells it from the others."""
-    groups: dict[tuple[str, ...], list[Result]] = {}
+    groups: dict[tuple[str, ...], list[Summary]] = {}
     for result in results:
         groups.setdefault(_series_key(result, x), []).append(result)
     groups = {key: part for group in groups.items() for key, part in _by_epochs(*group, x)}
@@ -161,16 +161,16 @@ def grouped(results: Sequence[Result], x: str) -> list[tuple[str, list[Result]]]
     return [(", ".join(key[i] for i in varied if key[i]), groups[key]) for key in sorted(groups)]
 
 
-def _series(results: list[Result], x: str, column: Column) -> Iterable[Series]:
+def _series(results: list[Summary], x: str, column: Column) -> Iterable[Series]:
     for label, members in grouped(results, x):
-        sizes: dict[float, list[Result]] = {}
+        sizes: dict[float, list[Summary]] = {}
         for result in members:
             sizes.setdefault(float(pretraining(result)[x]), []).append(result)
         points = tuple((size, _one_cell(label, x, size, sizes[size])) for size in sorted(sizes))
         yield Series(label, points, law_through(points, column))
 
 
-def _series_key(result: Result, x: str) -> tuple[str, str, str, str]:
+def _series_key(result: Summary, x: str) -> tuple[str, str, str, str]:
     model, trained = result.model, pretraining(result)
     dropped = {"seed", "n"} if x == "images" else {"seed"}
     dataset = str(trained.get("dataset") or "")
@@ -186,8 +186,8 @@ def _series_key(result: Result, x: str) -> tuple[str, str, str, str]:
 
 
 def _by_epochs(
-    key: tuple[str, ...], group: list[Result], x: str
-) -> list[tuple[tuple[str, ...], list[Result]]]:
+    key: tuple[str, ...], group: list[Summary], x: str
+) -> list[tuple[tuple[str, ...], list[Summary]]]:
     """`group` whole, or a series for each number of epochs when one size was trained for several.
 
     A run of 100 epochs and one of 800 are no two seeds of one point.
@@ -198,15 +198,15 @@ def _by_epochs(
         epochs.setdefault(float(trained[x]), set()).add(float(trained.get("epochs") or 0))
     if all(len(found) == 1 for found in epochs.values()) or x != "images":
         return [(key, group)]
-    parts: dict[tuple[str, ...], list[Result]] = {}
+    parts: dict[tuple[str, ...], list[Summary]] = {}
     for result in group:
         text = f"{float(pretraining(result).get('epochs') or 0):g} epochs"
         parts.setdefault((*key[:3], text), []).append(result)
     return list(parts.items())
 
 
-def _one_cell(label: str, x: str, size: float, results: list[Result]) -> Cell:
-    seen: dict[tuple[Any, int], Result] = {}
+def _one_cell(label: str, x: str, size: float, results: list[Summary]) -> Cell:
+    seen: dict[tuple[Any, int], Summary] = {}
     for result in results:
         seed = (pretraining(result).get("seed"), result.identity.seed)
         other = seen.setdefault(seed, result)

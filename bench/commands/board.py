@@ -1,47 +1,86 @@
 """`sslbench board`."""
 
+import gc
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
 from bench import registry
 from bench.arguments import Json, Results
-from bench.errors import SpecError
+
+Names = list[str] | None
 
 
 def command(
     results: Results = Path("results"),
     form: Annotated[str, typer.Option("--format", help="text, md, csv, latex or html.")] = "text",
     out: Annotated[Path | None, typer.Option(help="File to write instead of printing.")] = None,
-    tasks: Annotated[list[str] | None, typer.Option(help="Only these tasks.")] = None,
-    models: Annotated[list[str] | None, typer.Option(help="Only these models.")] = None,
-    sort: Annotated[str, typer.Option(help="rank, or the name of a column.")] = "rank",
+    tasks: Annotated[
+        Names, typer.Option(help="Only these tasks: a name, a spec, or a pattern like '*@coco*'.")
+    ] = None,
+    family: Annotated[Names, typer.Option(help="Only tasks of image, dense or robot.")] = None,
+    on: Annotated[Names, typer.Option(help="Only tasks on this data.")] = None,
+    models: Annotated[Names, typer.Option(help="Only these models: names or patterns.")] = None,
+    method: Annotated[Names, typer.Option(help="Only models of this method.")] = None,
+    arch: Annotated[Names, typer.Option(help="Only models of this architecture.")] = None,
+    pretrained_on: Annotated[
+        Names, typer.Option(help="Only models that were pre-trained on this data.")
+    ] = None,
+    budget: Annotated[
+        Names,
+        typer.Option(help="Only models pre-trained within a limit: 'flops<1e18', 'views<=1e6'."),
+    ] = None,
+    sort: Annotated[
+        str, typer.Option(help="rank, score, flops, views, model, or the name of a column.")
+    ] = "rank",
+    top: Annotated[int | None, typer.Option(min=1, help="Show so many models only.")] = None,
     curves: Annotated[
         list[Path] | None, typer.Option(help="Pictures to put on the HTML page.")
     ] = None,
+    verify: Annotated[
+        bool, typer.Option("--verify", help="Read every folder, not only those that changed.")
+    ] = False,
     as_json: Json = False,
 ) -> None:
-    """Print or write the leaderboard of the store."""
+    """Print or write the leaderboard of the store.
+
+    Results that are damaged or of a newer version are left out and named, results that contradict
+    each other are named; then the exit status is 1.
+    """
+    form = registry.attribute("leaderboards.board:checked")("json" if as_json else form)
+    filters = {"tasks": tasks, "family": family, "on": on, "models": models, "method": method}
+    filters |= {"arch": arch, "pretrained_on": pretrained_on, "budget": budget}
+    with _no_garbage():
+        shown = _board(results, {"sort": sort, "top": top, "verify": verify} | filters)
+        if out is not None:
+            write = registry.attribute("leaderboards.board:write")
+            typer.echo(f"wrote {write(shown, form, out, curves=tuple(curves or ()))}")
+        else:
+            width = registry.attribute("leaderboards.formats:terminal_width")()
+            render = registry.attribute("leaderboards.board:render")
+            typer.echo(render(shown, form, width=width), nl=False)
+    for problem in shown.problems:
+        typer.echo(f"sslbench: {problem}", err=True)
+    if shown.problems:
+        raise typer.Exit(1)
+
+
+def _board(results: Path, options: dict[str, Any]) -> Any:
     from bench.store import Store
 
-    store = Store(results)
-    if as_json:
-        if out or tasks or models:
-            raise SpecError("--json prints the whole store: leave out --out, --tasks and --models")
-        frame = registry.attribute("leaderboards.cells:frame")(store)
-        typer.echo(frame.to_json(orient="records"))
-        return
-    if out is not None:
-        write = registry.attribute("leaderboards.board:write_board")
-        path = write(
-            store, form, out, tasks=tasks, models=models, sort=sort, curves=tuple(curves or ())
-        )
-        typer.echo(f"wrote {path}")
-        return
-    render = registry.attribute("leaderboards.board:render")
-    shown = registry.attribute("leaderboards.ranking:board")(
-        store, tasks=tasks, models=models, sort=sort
-    )
-    width = registry.attribute("leaderboards.formats:terminal_width")()
-    typer.echo(render(shown, form, width=width))
+    return registry.attribute("leaderboards.ranking:board")(Store(results), **options)
+
+
+@contextmanager
+def _no_garbage() -> Iterator[None]:
+    """Within, nothing is collected: a million objects that all stay need no looking through."""
+    enabled = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if enabled:
+            gc.enable()

@@ -1,6 +1,7 @@
 """Tests of the command line: answers, exit codes, one-line errors."""
 
 import json
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -111,10 +112,30 @@ def test_the_board_prints_in_every_format(form, call, results) -> None:  # type:
     assert "random" in out
 
 
-def test_the_board_as_json_is_the_tidy_frame(call, results) -> None:  # type: ignore[no-untyped-def]
+def test_the_board_as_json_holds_columns_and_models(call, results) -> None:  # type: ignore[no-untyped-def]
     _, out, _ = call("board", "--results", str(results), "--json")
-    rows = json.loads(out)
-    assert {row["task_spec"] for row in rows} == {"knn@mini_objects", "knn@mini_scenes"}
+    shown = json.loads(out)
+    assert [c["label"] for c in shown["columns"]] == ["knn@mini_objects", "knn@mini_scenes"]
+    assert all(len(model["scores"]) == 2 for model in shown["models"])
+    _, out, _ = call("board", "--results", str(results), "--json", "--on", "mini_scenes")
+    assert [c["label"] for c in json.loads(out)["columns"]] == ["knn@mini_scenes"]
+
+
+def test_the_board_of_a_store_with_a_damaged_result_shows_the_rest_and_exits_1(  # type: ignore[no-untyped-def]
+    call, results, tmp_path
+) -> None:
+    shutil.copytree(results, tmp_path / "results")
+    (victim, *_) = sorted((tmp_path / "results").glob("[!.]*/*/*/result.json"))
+    victim.write_text(victim.read_text().replace('"value": 0.', '"value": NaN, "was": 0.', 1))
+    for extra in ((), ("--json",), ("--out", str(tmp_path / "board.md"), "--format", "md")):
+        code, out, err = call("board", "--results", str(tmp_path / "results"), *extra)
+        assert code == 1
+        assert err.startswith("sslbench: ")
+        assert victim.parent.name in err
+        assert err.count("\n") == 1
+        assert out
+    shutil.rmtree(victim.parent)
+    assert call("board", "--results", str(tmp_path / "results"))[0] == 0
 
 
 def test_inspect_shows_what_was_loaded(call) -> None:  # type: ignore[no-untyped-def]
