@@ -115,7 +115,8 @@ class Plan:
         return "\n\n".join("\n".join(lines) for lines in blocks)
 
     def _models(self) -> list[str]:
-        rows = [["model", "training", "cells there", "FLOPs", f"{self.gpu.upper()} hours", "disk", "what"]]
+        hours = f"{self.gpu.upper()} hours"
+        rows = [["model", "training", "cells there", "FLOPs", hours, "disk", "what"]]
         for model in self.models:
             there = sum(cell.state == "there" for cell in model.cells)
             cost = ["", "", ""]
