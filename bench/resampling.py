@@ -81,8 +81,9 @@ def studentised(
 
     Hall (1988), Ann. Stat. 16: how far resamples lie from the whole, each in its own standard
     errors (infinitesimal jackknife), tells how many standard errors wide the interval is. The
-    p-value comes from the same distances: it is below 1 - level where the interval leaves out 0.
-    Unlike a percentile interval it holds its level with 30 samples, if these are not very skewed.
+    p-value comes from the same distances: it is at most 1 - level where the interval leaves out 0,
+    and never below 1 / (resamples + 1). Unlike a percentile interval it holds its level with 30
+    samples, if these are not very skewed.
 
     With fewer than `FEW` rows unlike the most frequent one it is Student's interval, which is then
     rather too wide. There is none for one row, nor where all rows say the same but 0.

@@ -152,7 +152,7 @@ def _notes(line: Line, pairs: Sequence[Pair]) -> list[str]:
     """What limits the comparison."""
     gain, notes = line.gain, []
     if gain.groups:
-        notes.append(f"its {gain.n:,} samples were drawn in {gain.groups:,} groups")
+        notes.append(f"its {gain.n:,} samples come in {gain.groups:,} groups: these are drawn")
     if gain.method == "unpaired":
         notes.append("the outcomes do not tell the share of each sample: not paired, too cautious")
     if not gain.method:

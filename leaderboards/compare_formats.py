@@ -119,7 +119,7 @@ def _explained(found: Comparison) -> Iterator[str]:
     if "mcnemar" in methods:
         tests.append("McNemar's mid-p where samples are right or wrong (and its exact p)")
     if methods & {"bootstrap-t", "t"}:
-        tests.append("a studentised bootstrap over samples for other scores")
+        tests.append("a studentised bootstrap for graded samples and for means over seeds")
     if tests:
         yield f"Paired tests on the same samples: {', '.join(tests)}."
     yield (
