@@ -6,11 +6,10 @@ from collections.abc import Callable, Sequence
 from typing import NamedTuple, TypeVar
 
 from bench.errors import SpecError, StoreError, nearest
-from bench.records import Result
-from bench.summary import Scored, Summary, number
+from bench.summary import Scored, number
 from leaderboards.cells import pretraining
 
-S = TypeVar("S", Result, Summary)
+S = TypeVar("S", bound=Scored)
 
 # What may be limited, and the field of the pre-training record that holds it.
 FIELDS = {

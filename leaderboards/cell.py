@@ -12,12 +12,12 @@ from bench.figure import files_of, publish
 from bench.records import Outcome, Result
 from bench.spec import Spec
 from bench.store import Store
-from bench.summary import Summary
+from bench.summary import Scored
 from leaderboards.models import trained_as, without_seed
 
 __all__ = ["StoredCell", "explain", "find", "of_model", "of_task"]
 
-S = TypeVar("S", Result, Summary)
+S = TypeVar("S", bound=Scored)
 
 
 @dataclass(frozen=True, eq=False)

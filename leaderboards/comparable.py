@@ -5,15 +5,15 @@ from collections.abc import Sequence
 from bench import registry, spec
 from bench.dataset import Dataset
 from bench.errors import SpecError
-from bench.records import Result
 from bench.spec import DatasetPart, Spec
+from bench.summary import Scored
 from leaderboards.cells import pretraining, selected_on_test
 from leaderboards.paper import Measure, Score
 
 CHANGES = frozenset({"n", "val_n", "classes", "list"})  # modifiers after which counts are others
 
 
-def reasons_of(results: Sequence[Result], measure: Measure, expected: str | None) -> list[str]:
+def reasons_of(results: Sequence[Scored], measure: Measure, expected: str | None) -> list[str]:
     """What keeps results from being compared with a published number; empty where nothing does.
 
     Args:
@@ -33,7 +33,7 @@ def reasons_of(results: Sequence[Result], measure: Measure, expected: str | None
     return list(dict.fromkeys(found))
 
 
-def _selection(result: Result, measure: Score | tuple[Score, ...]) -> list[str]:
+def _selection(result: Scored, measure: Score | tuple[Score, ...]) -> list[str]:
     """The paper chose on the test split exactly where the declared spec does."""
     scores = measure if isinstance(measure, tuple) else (measure,)
     declared = any(
@@ -46,7 +46,7 @@ def _selection(result: Result, measure: Score | tuple[Score, ...]) -> list[str]:
     return []
 
 
-def _evaluated(result: Result) -> list[str]:
+def _evaluated(result: Scored) -> list[str]:
     """Evaluation data that are not all of the official ones."""
     if skipped := result.identity.fields.get("skip_bad"):
         return [f"data: up to {skipped} unreadable images left out"]
@@ -62,7 +62,7 @@ def _evaluated(result: Result) -> list[str]:
     ]
 
 
-def _trained(result: Result) -> list[str]:
+def _trained(result: Scored) -> list[str]:
     """Pre-training on less than the data set has, or one that collapsed."""
     trained = pretraining(result)
     found = [f"pre-training: collapsed, {trained['collapsed']}"] if trained.get("collapsed") else []
@@ -86,7 +86,7 @@ def _counts(part: DatasetPart) -> dict[str, int]:
     return cls.counts
 
 
-def _recipe(result: Result, expected: str) -> list[str]:
+def _recipe(result: Scored, expected: str) -> list[str]:
     """Whether the model was trained as the row says."""
     found = pretraining(result).get("spec")
     if not found:

@@ -6,8 +6,9 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from bench.records import Metric, Result
+from bench.records import Metric
 from bench.spec import parse
+from bench.summary import Scored
 from leaderboards.cells import lower_is_better, pretraining
 from leaderboards.paper import Column, FlopsRatio, Gain, Parameters, Scale, Score, Table
 
@@ -20,7 +21,7 @@ class Value:
     low: float | None = None
     high: float | None = None
     seeds: tuple[float, float] | None = None
-    results: tuple[Result, ...] = ()
+    results: tuple[Scored, ...] = ()
 
 
 def specs_of(column: Column, scale: Scale) -> list[str]:
@@ -34,7 +35,7 @@ def specs_of(column: Column, scale: Scale) -> list[str]:
     return [str(parse(text)) for text in texts if text]
 
 
-def values_of(table: Table, scale: Scale, own: Sequence[Result]) -> dict[int, Value]:
+def values_of(table: Table, scale: Scale, own: Sequence[Scored]) -> dict[int, Value]:
     """Position of the column -> number, of the columns that read scores."""
     found = {}
     for position, column in enumerate(table.columns):
@@ -46,7 +47,7 @@ def values_of(table: Table, scale: Scale, own: Sequence[Result]) -> dict[int, Va
     return found
 
 
-def _score(score: Score, column: Column, scale: Scale, own: Sequence[Result]) -> Value | None:
+def _score(score: Score, column: Column, scale: Scale, own: Sequence[Scored]) -> Value | None:
     """The mean over the seeds of one metric of one task."""
     text = score.spec if scale == "paper" else score.mini
     if not text:
@@ -94,9 +95,9 @@ def _mean(parts: Sequence[Value]) -> Value:
 def derived(
     table: Table,
     column: Column,
-    own: Sequence[Result],
+    own: Sequence[Scored],
     values: Mapping[int, Value],
-    others: Sequence[Result],
+    others: Sequence[Scored],
     base: Mapping[int, Value],
 ) -> Value | None:
     """What is computed from records and other columns.
@@ -129,7 +130,7 @@ def derived(
     return None
 
 
-def _flops(results: Sequence[Result], per: str) -> float | None:
+def _flops(results: Sequence[Scored], per: str) -> float | None:
     """Pre-training FLOPs of the first result's model, whole or of one image."""
     if not results:
         return None

@@ -6,12 +6,11 @@ from collections.abc import Sequence
 from typing import Any, TypeVar
 
 from bench.errors import SpecError
-from bench.records import Result
 from bench.spec import Spec, parse
-from bench.summary import Scored, Summary, weights_of
+from bench.summary import Scored, weights_of
 from leaderboards.cells import pretraining
 
-S = TypeVar("S", Result, Summary)
+S = TypeVar("S", bound=Scored)
 
 # "-seed0", "_s1", "?seed=2" at the end of a model's name: the same model trained or drawn again.
 _SEED_SUFFIX = re.compile(r"[-_.?&/](?:seed|s)[-_=]?\d+$")

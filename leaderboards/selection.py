@@ -8,7 +8,6 @@ from typing import NamedTuple, TypedDict, TypeVar, Unpack, cast
 from bench import registry, spec
 from bench.errors import SpecError, StoreError, nearest
 from bench.index import summaries
-from bench.records import Result
 from bench.store import Store
 from bench.summary import Scored, Summary, setting_of
 from leaderboards.budget import within
@@ -16,7 +15,7 @@ from leaderboards.cells import dataset_of, pretraining
 from leaderboards.conflicts import distinct
 from leaderboards.models import without_seed
 
-S = TypeVar("S", Result, Summary)
+S = TypeVar("S", bound=Scored)
 Names = Sequence[str] | None
 
 

@@ -9,13 +9,15 @@ from dataclasses import dataclass, replace
 from typing import Any, Literal
 
 from bench.failures import Failure, failures
+from bench.index import summaries
 from bench.matrix import Entry, Matrix, canonical
-from bench.records import Result
 from bench.spec import Pairs, Spec, parse, with_options
 from bench.store import Store
+from bench.summary import Scored
 from leaderboards.cell import of_model
 from leaderboards.cells import pretraining
 from leaderboards.comparable import reasons_of
+from leaderboards.conflicts import distinct
 from leaderboards.measured import Value, derived, specs_of, values_of
 from leaderboards.models import without_seed
 from leaderboards.paper import Column, Row, Scale, Score, Table
@@ -156,7 +158,7 @@ def fill(
     paper: str,
     table: Table,
     scale: Scale,
-    results: Sequence[Result],
+    results: Sequence[Scored],
     *,
     uses: Mapping[str, str] | None = None,
     sets: Pairs = (),
@@ -212,7 +214,7 @@ def _used(table: Table, row: Row, uses: Mapping[str, str]) -> str | None:
 
 def fill_from(store: Store, paper: str, table: Table, scale: Scale, **asked: Any) -> Filled:
     """`fill` with the results and the failures of a store."""
-    found = list(store.results())
+    found, _ = distinct(summaries(store), store.root)
     return fill(paper, table, scale, found, failed=failures(store.root), **asked)
 
 
@@ -220,10 +222,10 @@ def _results(
     table: Table,
     row: Row,
     scale: Scale,
-    results: Sequence[Result],
+    results: Sequence[Scored],
     uses: Mapping[str, str],
     sets: Pairs,
-) -> list[Result]:
+) -> list[Scored]:
     """The results of the row's model, all seeds."""
     if (used := _used(table, row, uses)) is not None:
         return of_model(results, used)
@@ -250,7 +252,7 @@ def _missing(
     row: Row,
     column: Column,
     scale: Scale,
-    own: Sequence[Result],
+    own: Sequence[Scored],
     uses: Mapping[str, str],
     sets: Pairs,
     failed: Sequence[Failure],
@@ -281,7 +283,7 @@ def _reasons(
     column: Column,
     row: Row,
     scale: Scale,
-    own: Sequence[Result],
+    own: Sequence[Scored],
     ours: Value | None,
     uses: Mapping[str, str],
     sets: Pairs,
