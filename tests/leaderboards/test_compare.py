@@ -22,6 +22,7 @@ from bench.dataset import open_split
 from bench.errors import DataError, SpecError, StoreError
 from bench.paired_stats import detectable_rate, mcnemar_mid, tango
 from bench.records import Metric, Outcome, Result
+from bench.resampling import studentised
 from bench.store import Store
 from leaderboards.compare import Comparison, compare
 from leaderboards.compare_formats import FORMATS, render
@@ -213,6 +214,26 @@ def test_a_class_that_was_not_drawn_keeps_its_value_in_all_images() -> None:
     mean = float(statistic.value(drawn))
     assert mean == pytest.approx((2 * MeanIoU.of(rows[1:]).value(drawn) + statistic.whole[2]) / 3)
     assert statistic.gradient(drawn)[[2, 5, 8]].tolist() == [0, 0, 0]
+
+
+def test_interval_of_a_difference_of_mious_covers_the_truth() -> None:
+    images = 20_000
+    parts = [
+        np.concatenate([*pixels(seed, shift, images).values()], axis=1).astype(float)
+        for seed, shift in ((1, 0.05), (2, 0.0))
+    ]
+    everything = np.concatenate(parts, axis=1)
+
+    def contrast(rows: np.ndarray) -> Contrast:
+        return Contrast([MeanIoU.of(part) for part in np.split(rows, 2, axis=1)])
+
+    truth = float(contrast(everything).value(everything.sum(axis=0)))
+    rng, inside = np.random.default_rng(8), 0
+    for trial in range(1000):
+        rows = everything[rng.integers(0, images, 40)]
+        found = studentised(rows, contrast(rows), seed=trial, resamples=199)
+        inside += (found.low or 0) <= truth <= (found.high or 0)
+    assert 0.93 <= inside / 1000 <= 0.97  # the simulation's own error is 0.7 points
 
 
 # samples that are drawn together
