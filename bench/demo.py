@@ -65,7 +65,7 @@ def run(out: Path) -> None:
 
     say("[5/5] the leaderboard")
     write = registry.attribute("leaderboards.board:write_board")
-    page = write(store, "html", out / "leaderboard.html", curves=(picture.with_suffix(".svg"),))
+    page = write(store, "html", out / "leaderboard", curves=(picture.with_suffix(".svg"),))
     shown = registry.attribute("leaderboards.ranking:board")(store)
     typer.echo(registry.attribute("leaderboards.board:render")(shown, "text"))
     verdicts = [verdict(store, name) for name in METHODS]
@@ -73,7 +73,7 @@ def run(out: Path) -> None:
     typer.echo(
         f"""
 done in {(time.monotonic() - started) / 60:.1f} minutes
-  leaderboard page   {page}
+  leaderboard        {page}
   scaling curve      {picture}
   pictures seen      {sheet}
   runs               {runs}/{{{",".join(specs)}}}

@@ -17,7 +17,9 @@ Names = list[str] | None
 def command(
     results: Results = Path("results"),
     form: Annotated[str, typer.Option("--format", help="text, md, csv, latex or html.")] = "text",
-    out: Annotated[Path | None, typer.Option(help="File to write instead of printing.")] = None,
+    out: Annotated[
+        Path | None, typer.Option(help="File to write instead of printing; for html a folder.")
+    ] = None,
     tasks: Annotated[
         Names, typer.Option(help="Only these tasks: a name, a spec, or a pattern like '*@coco*'.")
     ] = None,
@@ -38,7 +40,8 @@ def command(
     ] = "rank",
     top: Annotated[int | None, typer.Option(min=1, help="Show so many models only.")] = None,
     curves: Annotated[
-        list[Path] | None, typer.Option(help="Pictures to put on the HTML page.")
+        list[Path] | None,
+        typer.Option(help="Pictures for the site; MODEL*.svg goes to the model's page."),
     ] = None,
     verify: Annotated[
         bool, typer.Option("--verify", help="Read every folder, not only those that changed.")

@@ -2,33 +2,38 @@
 
 import hashlib
 import re
+import shlex
 from collections.abc import Sequence
 from typing import Any
 
 from bench import registry, spec
 from bench.errors import SpecError
+from bench.summary import number
 from leaderboards.cells import METRIC_WORDS
 from leaderboards.columns import Column
 from leaderboards.ranking import Board, Cell, Row
 
 TIED, ON_TEST = 1, 2  # marks of a cell, as scripts/board.js reads them
 
-# What a model cost, as its pre-training record names it, and as a heading does.
+# What may be known of a model's cost, and its heading.
 COSTS = {
     "images": "Images",
     "epochs": "Epochs",
-    "views_seen": "Views",
+    "views": "Views",
     "flops": "FLOPs",
+    "parameters": "Parameters",
+    "seconds": "Evaluation, s",
 }
 
 
 def board_data(board: Board) -> dict[str, Any]:
-    """Everything that the leaderboard, the comparison and the cost page show."""
+    """Everything that the leaderboard, the comparison and the page of costs show."""
     families = registry.groups("task")
     rows = [row_data(row) for row in board.rows]
-    costs = [name for name in COSTS if any(row["costs"].get(name) for row in rows)]
+    costs = [name for name in COSTS if any(row["costs"][name] is not None for row in rows)]
     return {
         "sort": board.sort,
+        "models": board.models or len(rows),
         "words": METRIC_WORDS,
         "columns": [
             column_data(column, [row.cells[j] for row in board.rows], families)
@@ -42,8 +47,14 @@ def board_data(board: Board) -> dict[str, Any]:
 def column_data(
     column: Column, cells: Sequence[Cell | None], families: dict[str, str]
 ) -> dict[str, Any]:
-    """A column: how its numbers are printed, and the ends of its bars."""
-    ends = [end for cell in cells if cell is not None for end in cell.band]
+    """A column: how its numbers are printed, the ends of its bars, and what scores relate to.
+
+    `best` is None where scores have no relation to it, see `leaderboards.ranking`.
+    """
+    found = [cell for cell in cells if cell is not None]
+    ends = [end for cell in found for end in cell.band]
+    values = [cell.value for cell in found]
+    best = (min if column.lower_is_better else max)(values)
     return {
         "label": column.label,
         "task": column.task,
@@ -55,22 +66,30 @@ def column_data(
         "lower": column.lower_is_better,
         "decimals": column.decimals,
         "ends": [rounded(min(ends)), rounded(max(ends))],
+        "best": rounded(best) if min(values) >= 0 and best > 0 else None,
     }
 
 
 def row_data(row: Row) -> dict[str, Any]:
     """A model: what it is, what it cost, and its cell in each column (null where none)."""
-    trained = row.model.get("pretrain") or {}
+    trained, expense = row.model.get("pretrain") or {}, row.expense
+    costs = {name: number(trained.get(name)) for name in ("images", "epochs")}
+    costs |= {name: getattr(expense, name) for name in COSTS if name not in costs}
+    # What `sslbench compare` finds the model by: a name that two have does not do.
+    name = row.name if " #" not in row.name else str(row.model.get("source"))
     return {
         "key": key(row.name),
         "name": row.name,
+        "word": shlex.quote(name),
         "method": text_of(row.model.get("method")),
         "arch": text_of(row.model.get("arch")),
         "data": pretraining_data(row.model),
         "about": about(row.model),
-        "costs": {name: number(trained.get(name)) for name in COSTS},
+        "costs": costs,
         "rank": row.mean_rank,
-        "filled": row.filled,
+        "range": row.rank_range,
+        "score": row.score,
+        "pareto": row.pareto,
         "cells": [
             cell and cell_data(cell, rank) for cell, rank in zip(row.cells, row.ranks, strict=True)
         ],
@@ -78,11 +97,15 @@ def row_data(row: Row) -> dict[str, Any]:
 
 
 def cell_data(cell: Cell, rank: float) -> list[Any]:
-    """[value, low, high, rank, tie group, marks]; of several seeds also [count, least, most]."""
+    """[value, low, high, rank, tie group, marks] and, of several seeds, what they are.
+
+    That is [seeds, lowest, highest, trainings, lowest mean of a training, highest].
+    """
     marks = TIED * cell.tied_with_best + ON_TEST * cell.selected_on_test
-    shown = [rounded(cell.value), rounded(cell.low), rounded(cell.high), rank, 0, marks]
+    shown = [rounded(cell.value), rounded(cell.low), rounded(cell.high), rank, cell.group, marks]
     if cell.seeds > 1:
         shown += [cell.seeds, rounded(cell.seed_low), rounded(cell.seed_high)]
+        shown += [cell.trainings, rounded(cell.training_low), rounded(cell.training_high)]
     return shown
 
 
@@ -135,11 +158,6 @@ def counted(value: Any) -> str:
     if isinstance(value, int | float):
         return f"{value:,}" if isinstance(value, int) else f"{value:.6g}"
     return str(value)
-
-
-def number(value: Any) -> float | None:
-    """A recorded count, or None for what is no number: records may be a stranger's."""
-    return value if isinstance(value, int | float) and not isinstance(value, bool) else None
 
 
 def text_of(value: Any) -> str:

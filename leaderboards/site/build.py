@@ -107,7 +107,11 @@ def _texts(board: Board, pictures: Sequence[Picture], tables: Sequence[Entry]) -
     """The HTML that stands in the pages' templates."""
     models, columns = len(board.rows), len(board.columns)
     # The mini benchmark's note is the banner already.
-    notes = [note for note in board.notes("Shaded") if note != MINI_NOTE]
+    notes = [
+        note
+        for note in board.notes("Shaded", "A small number on the right", "◆")
+        if note != MINI_NOTE
+    ]
     notes += [
         "Ranks and shading are among all models of this board, whatever is on show; "
         "means are over the tasks on show.",

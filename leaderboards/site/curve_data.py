@@ -6,13 +6,12 @@ from typing import Any
 
 import numpy as np
 
-from bench.records import Result
+from bench.summary import Summary, number
 from leaderboards.cells import pretraining
 from leaderboards.columns import Column
 from leaderboards.power_law import FARTHEST, PowerLaw
 from leaderboards.ranking import Board
 from leaderboards.series import AXES, grouped, is_random, law_through
-from leaderboards.site.board_data import number
 
 LAWS = 500  # more fits than these would take longer than the rest of the site
 _WITHIN, _BEYOND = 24, 6  # points of a law's line within its data, and further out
@@ -21,9 +20,8 @@ _WITHIN, _BEYOND = 24, 6  # points of a law's line within its data, and further 
 def curve_data(board: Board) -> dict[str, Any]:
     """The axes that have a curve, each with its series, and the laws of each column.
 
-    A series is a label and [position of the row, x] of its models; `floor` lists the rows of random
-    weights. Of all laws the first `LAWS` are fitted, column by column; `left_out` says of how many
-    series and columns the law is missing.
+    A series is a label and (x, position of the row) of its models; `floor` lists the rows of random
+    weights. Of all laws the first `LAWS` are fitted, column by column; `left_out`: there are more.
     """
     firsts = [next(c.results[0] for c in row.cells if c is not None) for row in board.rows]
     axes = {x: series for x in AXES if (series := _series(firsts, x))}
@@ -36,12 +34,12 @@ def curve_data(board: Board) -> dict[str, Any]:
     return {
         "axes": [{"name": x, "title": AXES[x], "series": series} for x, series in axes.items()],
         "laws": laws,
-        "left_out": sum(1 for _ in wanted),
+        "left_out": next(wanted, None) is not None,
         "floor": [i for i, result in enumerate(firsts) if is_random(result)],
     }
 
 
-def _series(firsts: Sequence[Result], x: str) -> list[dict[str, Any]]:
+def _series(firsts: Sequence[Summary], x: str) -> list[dict[str, Any]]:
     """The series over an axis; none where no series has two places on it."""
     rows = {id(result): i for i, result in enumerate(firsts)}
     known = [r for r in firsts if (number(pretraining(r).get(x)) or 0) > 0]

@@ -54,8 +54,15 @@ const sslbench = (() => {
   const show = (column, value) => fixed(value * (column.percent ? 100 : 1), column.decimals);
   const interval = (column, cell) => cell.low === null ? ""
     : `[${show(column, cell.low)}, ${show(column, cell.high)}]`;
-  const seeds = (column, cell) => cell.seeds < 2 ? ""
-    : `${cell.seeds} seeds ${show(column, cell.seedLow)}–${show(column, cell.seedHigh)}`;
+  // Of one pre-training its seeds; of several these, and all results where there are more.
+  const seeds = (column, cell) => {
+    const spread = (count, what, low, high) => `${count} ${what} ${show(column, low)}–${show(column, high)}`;
+    if (cell.seeds < 2) return "";
+    if (cell.trainings < 2) return spread(cell.seeds, "seeds", cell.seedLow, cell.seedHigh);
+    const trained = spread(cell.trainings, "trainings", cell.trainingLow, cell.trainingHigh);
+    return cell.seeds === cell.trainings ? trained
+      : `${trained}, ${spread(cell.seeds, "results", cell.seedLow, cell.seedHigh)}`;
+  };
   const general = (value, digits) => {
     const text = value.toPrecision(digits);
     return text.includes("e") ? text.replace(/\.?0+e/, "e")

@@ -4,16 +4,21 @@
   const { h, show, interval, seeds } = sslbench;
   const TIED = 1, ON_TEST = 2;
 
-  // [value, low, high, rank, tie group, marks] and, of several seeds, [count, lowest, highest].
+  // [value, low, high, rank, tie group, marks] and, of several seeds, [seeds, lowest, highest,
+  // trainings, lowest mean of a training, highest].
   const cell = (list) => list && {
     value: list[0], low: list[1], high: list[2], rank: list[3], group: list[4],
     tied: Boolean(list[5] & TIED), onTest: Boolean(list[5] & ON_TEST),
     seeds: list[6] ?? 1, seedLow: list[7] ?? list[0], seedHigh: list[8] ?? list[0],
+    trainings: list[9] ?? 1, trainingLow: list[10], trainingHigh: list[11],
   };
   // The smallest range that holds the interval and every seed.
   const band = (one) => [
     Math.min(one.low ?? one.seedLow, one.seedLow), Math.max(one.high ?? one.seedHigh, one.seedHigh),
   ];
+  // A score in relation to the best of its column, in [0, 1]; null where there is no such relation.
+  const relative = (column, one) => (column.best === null ? null
+    : column.lower ? column.best / one.value : one.value / column.best);
   const decoded = () => {
     const board = sslbench.get("board");
     board.columns.forEach((column, j) => { column.index = j; });
@@ -41,6 +46,7 @@
       h("span", {}, h("span.score", {}, show(column, one.value)),
         one.onTest && h("sup.dagger", { title: "chosen on the test split" }, "†"),
         h("span.interval", {}, interval(column, one))),
+      one.group > 1 && h("span.group", { title: `tie group ${one.group}` }, h("span.unseen", {}, "tie group "), one.group),
       h("span.bar", {
         "--low": (low - from) * scale, "--width": (high - low) * scale,
         "--value": (one.value - from) * scale,
@@ -51,5 +57,5 @@
 
   let board;
   sslbench.board = () => (board ??= decoded());
-  Object.assign(sslbench, { band, heading, score });
+  Object.assign(sslbench, { band, heading, relative, score });
 })();

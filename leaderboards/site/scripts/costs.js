@@ -8,9 +8,13 @@
   const cost = byId("cost");
 
   // What may stand on the y axis: the means over all tasks, then each task.
-  const means = [{ id: "rank", label: "Mean rank", lower: true, value: (row) => row.rank, text: (value) => value.toFixed(1) }];
+  const means = [
+    { id: "rank", label: "Mean rank", lower: true, value: (row) => row.rank, text: (value) => value.toFixed(1) },
+    { id: "score", label: "Mean score, % of the best", lower: false, percent: true,
+      value: (row) => row.score, text: (value) => sslbench.fixed(100 * value, 1) },
+  ];
   const tasks = board.columns.map((column) => ({
-    id: `t${column.index}`, label: `${column.label}: ${column.unit}`, lower: column.lower, column,
+    id: `t${column.index}`, label: `${column.label}: ${column.unit}`, lower: column.lower, percent: column.percent, column,
     value: (row) => row.cells[column.index]?.value ?? null, text: (value) => show(column, value),
   }));
   const choices = [...means, ...tasks];
@@ -30,7 +34,7 @@
   };
 
   const trace = (what, found, name, extra) => {
-    const scale = what.column?.percent ? 100 : 1;
+    const scale = what.percent ? 100 : 1;
     const bands = found.map(({ row, y }) => (what.column ? sslbench.band(row.cells[what.column.index]) : [y, y]));
     return {
       type: "scatter", mode: "markers", name,
@@ -63,7 +67,7 @@
         trace(what, best, "front: nothing is better and cheaper", {
           mode: "lines+markers", line: { color: accent, shape: "hv", width: 1.5 }, marker: { color: accent, size: 10, symbol: "diamond" } }),
       ], layout(
-        axis(`${of.title} of pre-training (log scale)`, ticks(found.map(({ x }) => x))),
+        axis(`${of.title} (log scale)`, ticks(found.map(({ x }) => x))),
         axis(what.column?.unit ?? what.label, what.lower ? { autorange: "reversed" } : {}),
       ), `${what.label} against ${of.title}, ${found.length} models, ${best.length} on the front`);
     }
@@ -76,7 +80,7 @@
   sslbench.plot.options(cost, board.costs.map(({ name, title }) => [name, title]));
   const asked = new URLSearchParams(location.search);
   if (choices.some(({ id }) => id === asked.get("quality"))) quality.value = asked.get("quality");
-  cost.value = board.costs.some(({ name }) => name === asked.get("cost")) ? asked.get("cost") : board.costs.at(-1).name;
+  cost.value = board.costs.some(({ name }) => name === asked.get("cost")) ? asked.get("cost") : (board.costs.find(({ name }) => name === "flops") ?? board.costs[0]).name;
   for (const field of [quality, cost]) field.addEventListener("change", redraw);
   redraw();
   sslbench.plot.onTheme(redraw);

@@ -103,7 +103,8 @@
       fitted.length && "Lines: the law error(n) = c + b·n^(−a), c = 0 where not given, with its 95 % band; dashed: read up to 2 times further.",
       ...fitted.map(({ i, label }) => `${label}: ${laws[i].text}`),
       rows.length && `Grey: ${rows.map((row) => row.name).join(", ")}.`,
-      curves.left_out > 0 && `This site draws no more laws than it does; ${curves.left_out} others are left to \`sslbench curve\`.`,
+curves.left_out && !series.some(({ i }) => laws[i])
+        && "A site draws a limited number of laws, none of these; `sslbench curve` fits any of them.",
     ].filter(Boolean);
     byId("said").replaceChildren(...said.map((text) => h("li", {}, text)));
     byId("numbers").replaceChildren(table([curves.axes.find(({ name }) => name === over.value).title, "Series", "Model", "Score", "Interval", "Seeds"],

@@ -7,31 +7,55 @@
   const FEW = board.rows.length <= 100; // lines as high as they need; of more, all are of one height
   const LONG = board.rows.some(({ name }) => name.length > 30); // letters that fit into one line
   const ROW_HEIGHT = FEW ? undefined : LONG ? 103 : 82;
+  const COSTS = {
+    images: "pre-training", epochs: "pre-training", views: "pre-training", flops: "pre-training",
+    parameters: "of the model", seconds: "of all tasks",
+  };
   const MANY = 16; // columns: fewer fill the page, of more only those in sight are drawn
 
   // Means over the tasks on show. Ranks are places among all models of the board.
   let means = [];
+  const mean = (values) => (values.length ? values.reduce((sum, value) => sum + value, 0) / values.length : null);
   const average = () => {
-    const columns = filters.columns();
-    means = board.rows.map((row) => columns.reduce((sum, { index }) =>
-      sum + (row.cells[index]?.rank ?? board.rows.length), 0) / (columns.length || 1));
+    const on = filters.columns();
+    const whole = on.length === board.columns.length;
+    means = board.rows.map((row) => {
+      const known = on.filter(({ index }) => row.cells[index]);
+      const relative = known.map((column) => sslbench.relative(column, row.cells[column.index]))
+        .filter((value) => value !== null);
+      return {
+        cells: known.length,
+        rank: mean(on.map(({ index }) => row.cells[index]?.rank ?? board.models)),
+        range: whole ? row.range : null,
+        score: whole ? row.score : mean(relative),
+        over: relative.length === known.length ? "" : ` (${relative.length})`,
+      };
+    });
   };
-  const filled = (row) => filters.columns().filter(({ index }) => row.cells[index]).length;
 
   // Columns besides the tasks, of which the reader may choose others.
+  const rankCell = (row) => {
+    const { rank, range } = means[row.index];
+    return [rank === null ? "–" : rank.toFixed(1),
+      range && h("span.unit", {}, range.map((place) => place.toFixed(1)).join("–"))];
+  };
+  const number = (value, text) => (row) => (value(row) === null ? "–" : text(value(row), row));
+  const flops = (value, row) => [sslbench.quantity(value), row.pareto
+    && h("span.front", { title: "no other model ranks as high for as few FLOPs" }, " ◆",
+      h("span.unseen", {}, "on the front of rank and FLOPs"))];
+  const extra = (id, title, small, first, shown, value, text) =>
+    ({ id, title, small, first, shown, value, content: number(value, text) });
   const extras = [
     {
-      id: "rank", title: "Rank", small: "mean over the tasks", first: "asc", shown: true,
-      value: (row) => means[row.index], text: (value) => value.toFixed(1),
+      ...extra("rank", "Rank", "mean over the tasks", "asc", true, (row) => means[row.index].rank),
+      content: rankCell,
     },
-    {
-      id: "cells", title: "Cells", small: "", first: "desc", shown: true,
-      value: filled, text: (value) => `${value}/${filters.columns().length}`,
-    },
-    ...board.costs.map(({ name, title }) => ({
-      id: `c_${name}`, title, small: "pre-training", first: "asc", shown: name === "flops",
-      value: (row) => row.costs[name], text: sslbench.quantity,
-    })),
+    extra("score", "Score", "mean, % of the best", "desc", true, (row) => means[row.index].score,
+      (value, row) => sslbench.fixed(100 * value, 1) + means[row.index].over),
+    extra("cells", "Cells", "", "desc", true, (row) => means[row.index].cells,
+      (value) => `${value}/${filters.columns().length}`),
+    ...board.costs.map(({ name, title }) => extra(`c_${name}`, title, COSTS[name], "asc",
+      name === "flops", (row) => row.costs[name], name === "flops" ? flops : sslbench.quantity)),
   ];
 
   // Tabulator sorts by what stands in a cell; ours look it up. A missing one stays last either way.
@@ -45,10 +69,6 @@
     return h("div.model", {},
       h("a.name", { href: modelLink(row), title: row.name, tabindex: "-1" }, ...breakable(row.name)),
       row.about.map((line) => h("span.about", { title: line }, line)));
-  };
-  const extraCell = (extra) => (row) => {
-    const value = extra.value(row);
-    return h("span.number", {}, value === null ? "–" : extra.text(value));
   };
   const scoreCell = (column) => (row, element) => {
     const cell = row.cells[column.index];
@@ -66,16 +86,16 @@
   const columns = () => {
     const wanted = [
       {
-        id: "model", heading: [h("span.what", {}, "Model")], first: "asc", width: narrow.matches ? 140 : 260,
+        id: "model", heading: [h("span.what", {}, "Model")], first: "asc", width: narrow.matches ? 140 : 240,
         value: (row) => row.name.toLowerCase(), cell: modelCell, more: { frozen: true, widthGrow: 2 },
       },
-      ...filters.extras().map((extra) => ({
-        ...extra, heading: [h("span.what", {}, extra.title), h("span.unit", {}, extra.small)],
-        width: narrow.matches ? 84 : 104, cell: extraCell(extra),
+      ...filters.extras().map((one) => ({
+        ...one, heading: [h("span.what", {}, one.title), h("span.unit", {}, one.small)],
+        width: 90, cell: (row) => h("span.number", {}, one.content(row)),
       })),
       ...filters.columns().map((column) => ({
         id: `t${column.index}`, heading: sslbench.heading(column), first: column.lower ? "asc" : "desc",
-        width: 158, value: (row) => row.cells[column.index]?.value ?? null, cell: scoreCell(column),
+        width: 152, value: (row) => row.cells[column.index]?.value ?? null, cell: scoreCell(column),
       })),
     ];
     const size = (width) => (wanted.length > MANY ? { width } : { minWidth: width });
@@ -92,7 +112,9 @@
   const firstSort = () => {
     const found = board.columns.find(({ label, task }) => board.sort === label || board.sort === task);
     if (found) return [{ column: `t${found.index}`, dir: found.lower ? "asc" : "desc" }];
-    return [{ column: board.sort === "model" ? "model" : "rank", dir: "asc" }];
+    const names = { model: "model", score: "score", flops: "c_flops", views: "c_views" };
+    const column = names[board.sort] ?? "rank";
+    return [{ column, dir: column === "score" ? "desc" : "asc" }];
   };
 
   let table;
