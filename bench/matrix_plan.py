@@ -146,7 +146,7 @@ class Plan:
             if model.why:
                 found.setdefault(model.why, []).append(model.name)
             for cell in model.cells:
-                if cell.why and cell.why != model.why:
+                if cell.why and not (model.why and cell.why.endswith(model.why)):
                     found.setdefault(cell.why, []).append(cell.task)
         lines = [
             f"  {', '.join(dict.fromkeys(names))}: {reason}" for reason, names in found.items()
