@@ -95,7 +95,7 @@ def store_of(tmp_path: Path) -> Callable[..., Store]:
     return fill
 
 
-@pytest.fixture(name="result")
+@pytest.fixture(name="result", scope="session")
 def make_result() -> Callable[..., Result]:
     """The maker of invented results."""
     return result
