@@ -77,6 +77,7 @@ class LoadedModel:
             weights=weights_digest(backbone.vit.state_dict()),
             input=backbone.input.to_json(),
             pretrain=pretrain,
+            parameters=sum(parameter.numel() for parameter in backbone.vit.parameters()),
         )
         return cls(backbone.eval(), record, report)
 

@@ -50,6 +50,7 @@ _MODEL: dict[str, tuple[type, ...]] = {
     "arch": (str,),
     "method": (str, NoneType),
     "pretrain": (dict, NoneType),
+    "parameters": (int, NoneType),
 }
 
 

@@ -292,6 +292,14 @@ def test_random_weights_are_reproducible_and_leave_the_global_generators():
     assert (first.report.loaded, first.report.total) == (0, 54)
 
 
+def test_the_parameters_of_the_evaluated_network_are_counted():
+    dim, tokens = 96, 65  # 8 x 8 patches and the class token
+    attention = (3 * dim + dim) * (dim + 1)
+    block = 2 * 2 * dim + attention + 4 * dim * (dim + 1) + dim * (4 * dim + 1)
+    counted = dim * (3 * 4 * 4 + 1) + dim + tokens * dim + 4 * block + 2 * dim
+    assert load_model(f"random:{ARCH}").record.parameters == counted
+
+
 def test_random_weights_are_the_same_in_another_process():
     load = f"load_model('random:{ARCH}').record.weights"
     script = f"from bench.checkpoint import load_model; print({load})"
