@@ -11,7 +11,7 @@ from bench.errors import SpecError, nearest
 from leaderboards.cells import MINI_NOTE
 from leaderboards.columns import Column
 from leaderboards.compare import Comparison, Line
-from leaderboards.formats import escape_latex, escape_markdown
+from leaderboards.formats import escape_latex, escape_markdown, printable
 
 FORMATS = ("text", "md", "csv", "latex")
 SCORES = ("task", "metric", "n", "A", "B", "A better by", "verdict")
@@ -32,14 +32,14 @@ def render(found: Comparison, form: str = "text", width: int | None = None) -> s
 
 def text(found: Comparison, width: int | None = None) -> str:
     """Aligned text; the tests go below the scores where they do not fit beside them."""
-    parts = [f"A  {_name(found.first)}\nB  {_name(found.second)}"]
+    parts = [f"A  {printable(found.first)}\nB  {printable(found.second)}"]
     if found.lines:
         tests = _tests(found)
         table = _table(found, [*SCORES, *tests])
         if width is not None and max(map(len, table)) > width:
             table = [*_table(found, SCORES), "", *_table(found, ["task", *tests])]
         parts.append("\n".join(table))
-    parts.append("\n".join(_wrapped(note, width) for note in notes(found)))
+    parts.append("\n".join(_wrapped(printable(note), width) for note in notes(found)))
     return "\n\n".join(parts) + "\n"
 
 
@@ -175,8 +175,8 @@ def _cells(line: Line, heads: Sequence[str]) -> list[str]:
         else (f" [{_signed(gain.low, show)}, {_signed(gain.high, show)}]")
     )
     cells = {
-        "task": show.label,
-        "metric": show.unit,
+        "task": printable(show.label),
+        "metric": printable(show.unit),
         "n": f"{gain.n:,}" if gain.n else "",
         "A": show.show(line.first),
         "B": show.show(line.second),
@@ -203,7 +203,3 @@ def _p(value: float | None) -> str:
 
 def _wrapped(note: str, width: int | None) -> str:
     return textwrap.fill(note, width, subsequent_indent="  ") if width else note
-
-
-def _name(text: str) -> str:
-    return " ".join(text.split())

@@ -458,13 +458,14 @@ def test_an_empty_store_says_how_to_fill_it(tmp_path: Path) -> None:
 
 
 def strange(put: Put) -> Comparison:
-    put("<b>50% & $x_1$|`", HITS_A)
+    put("<b>50% & $x_1$|`\x1b[2J", HITS_A)
     return compare(put("B", HITS_B), "<b>50%", "B")
 
 
 def test_names_are_escaped_in_every_format(put: Put) -> None:
     found = strange(put)
     markdown, latex = render(found, "md"), render(found, "latex")
+    assert "\x1b" not in render(found)
     assert "<b>" not in markdown
     assert r"\|\`" in markdown
     assert r"\textless{}b\textgreater{}50\% \& \$x\_1\$" in latex
