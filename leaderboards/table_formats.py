@@ -8,6 +8,7 @@ import pandas as pd
 
 from leaderboards.cells import MINI_NOTE
 from leaderboards.formats import escape_latex, escape_markdown
+from leaderboards.measured import specs_of
 from leaderboards.tables import Filled, FilledCell, FilledRow, Verdict, row_name
 
 MARKS: dict[Verdict, str] = {"agrees": "=", "differs": "!", "uncertain": "?"}
@@ -197,8 +198,19 @@ class Footnotes:
         lines += [f"{MARKS[v]}: {told}." for v, told in words.items() if v in verdicts]
         lines += [f"Not comparable, all of it: {reason}." for reason in sorted(self.shared)]
         lines += [f"[{letter}] {_sentence(told)}" for told, letter in self.letters.items()]
+        if self.filled.scale == "mini":
+            lines += _stand_ins(self.filled)
         lines += [self.filled.table.note] if self.filled.table.note else []
         return lines + ([MINI_NOTE] if self.filled.scale == "mini" else [])
+
+
+def _stand_ins(filled: Filled) -> list[str]:
+    """What each column is on the mini benchmark, where some tasks have none of their own."""
+    return [
+        f"{column.name} here: {' and '.join(dict.fromkeys(specs))}."
+        for column in filled.table.columns
+        if (specs := specs_of(column, "mini"))
+    ]
 
 
 def _letter(index: int) -> str:
