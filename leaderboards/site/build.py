@@ -118,7 +118,7 @@ def _texts(board: Board, pictures: Sequence[Picture], tables: Sequence[Entry]) -
         "Choose a score to see what made it; the stroke below it is its interval.",
     ]
     return {
-        "lead": f"{models} model{'s' * (models != 1)} on {columns} task{'s' * (columns != 1)}",
+        "lead": f"{models:,} model{'s' * (models != 1)} on {columns} task{'s' * (columns != 1)}",
         "banner": f'<p class="banner" role="note">{MINI_NOTE}</p>' if board.mini else "",
         "notes": "\n".join(f"<li>{prose(note)}</li>" for note in notes),
         "pictures": figures(pictures),

@@ -47,10 +47,10 @@
     ({ id, title, small, first, shown, value, content: number(value, text) });
   const extras = [
     {
-      ...extra("rank", "Rank", "mean over the tasks", "asc", true, (row) => means[row.index].rank),
+      ...extra("rank", "Rank", "mean of the tasks", "asc", true, (row) => means[row.index].rank),
       content: rankCell,
     },
-    extra("score", "Score", "mean, % of the best", "desc", true, (row) => means[row.index].score,
+    extra("score", "Score", "mean, % of best", "desc", true, (row) => means[row.index].score,
       (value, row) => sslbench.fixed(100 * value, 1) + means[row.index].over),
     extra("cells", "Cells", "", "desc", true, (row) => means[row.index].cells,
       (value) => `${value}/${filters.columns().length}`),
@@ -91,7 +91,7 @@
       },
       ...filters.extras().map((one) => ({
         ...one, heading: [h("span.what", {}, one.title), h("span.unit", {}, one.small)],
-        width: 90, cell: (row) => h("span.number", {}, one.content(row)),
+        width: 98, cell: (row) => h("span.number", {}, one.content(row)),
       })),
       ...filters.columns().map((column) => ({
         id: `t${column.index}`, heading: sslbench.heading(column), first: column.lower ? "asc" : "desc",
