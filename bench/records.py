@@ -167,7 +167,6 @@ class ModelRecord:
     `pretrain` holds `spec` (what was trained, without what cannot change it), `dataset` (spec
     text), `manifest`, `images`, `epochs`, `effective_epochs`, `views_seen`, `steps`, `flops`,
     `seed`, `recipe` and `collapsed` (in words, or empty); None when the checkpoint does not say.
-    `parameters` counts those of the evaluated network.
     `parameters` counts those of the evaluated network; None in records older than that.
     """
 
@@ -179,7 +178,6 @@ class ModelRecord:
     weights: str
     input: dict[str, Any]
     pretrain: dict[str, Any] | None = None
-    parameters: int | None = None
     parameters: int | None = None
 
     def to_dict(self) -> dict[str, Any]:
