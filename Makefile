@@ -9,13 +9,14 @@ VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/sslbench-installed
 
-.PHONY: help venv demo test test-slow lint speed clean
+.PHONY: help venv demo test test-slow regress lint speed clean
 
 help:
 	@echo "make venv       create $(VENV) (PYTHON=python3.12 picks the interpreter, 3.11 or newer)"
 	@echo "make demo       train, evaluate and compare on the mini benchmark; results in $(OUT)/"
 	@echo "make test       the test suite (WORKERS=$(WORKERS) processes)"
 	@echo "make test-slow  the tests that take minutes"
+	@echo "make regress    measure a small subset anew, and fail where it is worse than noise explains"
 	@echo "make lint       ruff check, ruff format --check, mypy"
 	@echo "make speed      every benchmark of tests/speed/, one after the other"
 	@echo "make clean      remove $(OUT)/, build products and caches (keeps $(VENV))"
@@ -42,6 +43,9 @@ test: venv
 
 test-slow: venv
 	$(BIN)/python -m pytest -m slow
+
+regress: venv
+	OMP_NUM_THREADS=1 $(BIN)/sslbench regress --baseline tests/leaderboards/regress.json
 
 lint: venv
 	$(BIN)/ruff check .

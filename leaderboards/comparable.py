@@ -4,10 +4,11 @@ from collections.abc import Sequence
 
 from bench import registry, spec
 from bench.dataset import Dataset
-from bench.errors import SpecError
-from bench.spec import DatasetPart, Spec
+from bench.errors import SpecError, StoreError
+from bench.spec import DatasetPart
 from bench.summary import Scored
 from leaderboards.cells import pretraining, selected_on_test
+from leaderboards.models import trained_as
 from leaderboards.paper import Measure, Score
 
 CHANGES = frozenset({"n", "val_n", "classes", "list"})  # modifiers after which counts are others
@@ -50,7 +51,10 @@ def _evaluated(result: Scored) -> list[str]:
     """Evaluation data that are not all of the official ones."""
     if skipped := result.identity.fields.get("skip_bad"):
         return [f"data: up to {skipped} unreadable images left out"]
-    images = result.dataset.get("images")
+    try:
+        images = result.dataset.get("images")
+    except StoreError:
+        return ["data: not known, the folder of the result cannot be read any more"]
     parts = spec.parse(result.task_spec).dataset
     if not isinstance(images, dict) or len(parts) != 1:
         return []
@@ -88,11 +92,7 @@ def _counts(part: DatasetPart) -> dict[str, int]:
 
 def _recipe(result: Scored, expected: str) -> list[str]:
     """Whether the model was trained as the row says."""
-    found = pretraining(result).get("spec")
+    found = trained_as(result)
     if not found:
         return ["recipe: not recorded with the model"]
-    parsed = spec.parse(str(found))
-    rest = tuple(pair for pair in parsed.options if pair[0] != "seed")
-    if str(Spec(parsed.name, parsed.dataset, rest)) != expected:
-        return [f"recipe: {found}"]
-    return []
+    return [] if found[0] == expected else [f"recipe: {found[0]}"]

@@ -2,94 +2,141 @@
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
-from bench.records import Metric
 from bench.spec import parse
-from bench.summary import Scored
-from leaderboards.cells import lower_is_better, pretraining
+from bench.summary import Scored, Summary, as_summary, number
+from leaderboards.aggregation import Cell, aggregate
+from leaderboards.budget import recorded
+from leaderboards.cells import lower_is_better
 from leaderboards.paper import Column, FlopsRatio, Gain, Parameters, Scale, Score, Table
 
 
 @dataclass(frozen=True)
 class Value:
-    """A number of ours in printed units, with its 95 % interval and the range of its seeds."""
+    """A number of ours, in printed units.
+
+    Attributes:
+        value: of several seeds, the mean over pre-trainings of the means over evaluation seeds.
+        low: lower end of the 95 % interval over the test samples; None where there is none.
+        high: upper end.
+        seeds: smallest and largest of several results; None for a single one.
+        selected_on_test: something was chosen by looking at the split that is reported.
+        results: what was read, all seeds; each has the metric as its headline.
+    """
 
     value: float
     low: float | None = None
     high: float | None = None
     seeds: tuple[float, float] | None = None
-    results: tuple[Scored, ...] = ()
+    selected_on_test: bool = False
+    results: tuple[Summary, ...] = ()
+
+
+def scores_of(column: Column) -> tuple[Score, ...]:
+    """The scores that a column reads: one, several whose mean it is, or none."""
+    if isinstance(column.measure, tuple):
+        return column.measure
+    return (column.measure,) if isinstance(column.measure, Score) else ()
 
 
 def specs_of(column: Column, scale: Scale) -> list[str]:
     """Task specs that a column reads at a scale, in canonical text."""
-    scores = column.measure if isinstance(column.measure, tuple) else (column.measure,)
-    texts = [
-        score.spec if scale == "paper" else score.mini
-        for score in scores
-        if isinstance(score, Score)
-    ]
-    return [str(parse(text)) for text in texts if text]
+    return [str(parse(text)) for score in scores_of(column) if (text := _text(score, scale))]
 
 
 def values_of(table: Table, scale: Scale, own: Sequence[Scored]) -> dict[int, Value]:
     """Position of the column -> number, of the columns that read scores."""
     found = {}
-    for position, column in enumerate(table.columns):
-        scores = column.measure if isinstance(column.measure, tuple) else (column.measure,)
-        parts = [_score(s, column, scale, own) for s in scores if isinstance(s, Score)]
+    for position, column in enumerate(table.columns) if own else ():
+        scores = scores_of(column)
+        parts = [_value(score, column, scale, own) for score in scores]
         whole = [part for part in parts if part is not None]
-        if whole and len(whole) == len(scores):
+        if whole and len(whole) == len(scores):  # half a mean is none
             found[position] = whole[0] if len(whole) == 1 else _mean(whole)
     return found
 
 
-def _score(score: Score, column: Column, scale: Scale, own: Sequence[Scored]) -> Value | None:
-    """The mean over the seeds of one metric of one task."""
-    text = score.spec if scale == "paper" else score.mini
-    if not text:
+def _text(score: Score, scale: Scale) -> str:
+    return score.spec if scale == "paper" else score.mini
+
+
+def _value(score: Score, column: Column, scale: Scale, own: Sequence[Scored]) -> Value | None:
+    """One metric of one task, over all seeds."""
+    if not (text := _text(score, scale)):
         return None
     spec = str(parse(text))
-    fitting = [r for r in own if r.task_spec == spec and score.metric in r.metrics]
-    if not fitting:
+    fitting = [_told_by(result, score.metric) for result in own if result.task_spec == spec]
+    known = _alike([summary for summary in fitting if summary is not None])
+    if not known:
         return None
-    # Older versions of the task, or parts of the data, do not count where newer and larger are.
-    newest = max((r.identity.task_version, r.metrics[score.metric].n or 0) for r in fitting)
-    chosen = [
-        r for r in fitting if (r.identity.task_version, r.metrics[score.metric].n or 0) == newest
-    ]
-    metrics = [r.metrics[score.metric] for r in chosen]
-    factor = column.scale if column.scale is not None else _factor(score.metric, metrics)
-    values = [metric.value * factor for metric in metrics]
-    lows = [m.low * factor for m in metrics if m.low is not None]
-    highs = [m.high * factor for m in metrics if m.high is not None]
-    whole = len(lows) == len(highs) == len(values)
+    cell = aggregate(known)
+    factor = column.scale if column.scale is not None else _factor(score.metric, cell)
     return Value(
-        float(np.mean(values)),
-        float(np.mean(lows)) if whole else None,
-        float(np.mean(highs)) if whole else None,
-        (min(values), max(values)) if len(values) > 1 else None,
-        tuple(chosen),
+        cell.value * factor,
+        None if cell.low is None else cell.low * factor,
+        None if cell.high is None else cell.high * factor,
+        (cell.seed_low * factor, cell.seed_high * factor) if cell.seeds > 1 else None,
+        cell.selected_on_test,
+        cell.results,
     )
 
 
-def _factor(name: str, metrics: Sequence[Metric]) -> float:
-    rate = not lower_is_better(name) and all(-1 <= metric.value <= 1 for metric in metrics)
+def _told_by(result: Scored, metric: str) -> Summary | None:
+    """The result in brief with this metric for its headline; None where it lacks it."""
+    found = as_summary(result)
+    if found.headline == metric:
+        return found
+    if (own := found.metrics.get(metric)) is None:
+        return None
+    measurement = found.setting.measurement._replace(headline=metric)
+    return Summary(
+        replace(found.setting, measurement=measurement),
+        found.model,
+        found.weights,
+        own.value,
+        own.low,
+        own.high,
+        found.seconds,
+        found.folder,
+        found.details,
+        None if found.folder else found.full,
+    )
+
+
+def _alike(results: Sequence[Summary]) -> list[Summary]:
+    """Those that measured the same: the newest version, on most samples, as plainly as possible.
+
+    Full precision is plainer than half, and all images plainer than all but the unreadable ones.
+    """
+
+    def rank(result: Summary) -> tuple[int, int, int, str]:
+        of = result.setting.measurement
+        return of.version, result.n or 0, -len(of.protocol), of.manifest
+
+    best = max(map(rank, results), default=None)
+    return [result for result in results if rank(result) == best]
+
+
+def _factor(metric: str, cell: Cell) -> float:
+    """100 for rates, which papers print in percent."""
+    rate = not lower_is_better(metric) and -1 <= cell.seed_low <= cell.seed_high <= 1
     return 100.0 if rate else 1.0
 
 
 def _mean(parts: Sequence[Value]) -> Value:
     """The mean of independent measurements; half-widths add in squares."""
     value = float(np.mean([part.value for part in parts]))
+    selected = any(part.selected_on_test for part in parts)
     results = tuple(result for part in parts for result in part.results)
+    whole = Value(value, selected_on_test=selected, results=results)
     ends = [(p.low, p.high) for p in parts if p.low is not None and p.high is not None]
     if len(ends) < len(parts):
-        return Value(value, results=results)
+        return whole
     half = math.sqrt(sum(((high - low) / 2) ** 2 for low, high in ends)) / len(parts)
-    return Value(value, value - half, value + half, results=results)
+    return replace(whole, low=value - half, high=value + half)
 
 
 def derived(
@@ -111,9 +158,11 @@ def derived(
         base: its numbers.
     """
     measure = column.measure
+    if not own:
+        return None
     if isinstance(measure, Parameters):
-        count = own[0].model.get("parameters")
-        return Value(count / 1e6) if isinstance(count, int) else None
+        count = number(own[0].model.get("parameters"))
+        return None if count is None else Value(count / 1e6)
     if isinstance(measure, FlopsRatio):
         mine, theirs = (_flops(results, measure.per) for results in (own, others))
         if not mine or not theirs:
@@ -134,8 +183,7 @@ def _flops(results: Sequence[Scored], per: str) -> float | None:
     """Pre-training FLOPs of the first result's model, whole or of one image."""
     if not results:
         return None
-    trained = pretraining(results[0])
-    flops, images, epochs = (trained.get(key) for key in ("flops", "images", "epochs"))
+    flops, images, epochs = (recorded(results[0], key) for key in ("flops", "images", "epochs"))
     if per == "run" or not flops:
-        return flops or None
-    return float(flops) / (images * epochs) if images and epochs else None
+        return flops
+    return flops / (images * epochs) if images and epochs else None

@@ -67,7 +67,7 @@ def picture(curves: Sequence[Curve]) -> Figure:
     handles: dict[str, Artist] = {}
     for place, curve in enumerate(curves, 1):
         axes = figure.add_subplot(down, across, place)
-        axes.set_xscale("log")
+        axes.set_xscale("log" if curve.log else "linear")
         for series in curve.series:
             index = names.index(series.label)
             colour, marker = COLOURS[index % len(COLOURS)], MARKERS[index % len(MARKERS)]
@@ -143,18 +143,12 @@ def _baseline(axes: Axes, curve: Curve) -> Patch:
 
 def _axes(axes: Axes, curve: Curve, short: bool) -> None:
     column = curve.column
-    sizes = sorted({x for series in curve.series for x, _ in series.points})
-    apart = np.diff(np.log(sizes)) / np.log(sizes[-1] / sizes[0])
-    # Else the numbers would touch.
-    fits = len(sizes) <= (5 if short else 8) and apart.min() > (0.13 if short else 0.08)
-    decades = np.log10(sizes[-1] / sizes[0])
-    steps = (1, 2, 5) if decades <= 2 else (1, 3) if decades <= 3.5 else (1,)
-    axes.xaxis.set_major_locator(FixedLocator(sizes) if fits else LogLocator(subs=steps))
-    axes.xaxis.set_minor_locator(NullLocator())
-    axes.xaxis.set_major_formatter(FuncFormatter(lambda x, _: quantity(x)))
+    if curve.log:
+        _log_ticks(axes, curve, short)
+    label = curve.x_label.partition(" (")[0] if short else curve.x_label
     axes.grid(axis="y", color="#e4e6e8", linewidth=0.8)
     axes.set_axisbelow(True)
-    axes.set_xlabel(f"{curve.x_label.partition(' (')[0] if short else curve.x_label} (log scale)")
+    axes.set_xlabel(f"{label} (log scale)" if curve.log else label)
     axes.set_ylabel(_plain(f"{column.task} {column.unit.replace(' %', ' (%)')}"))
     title = f"{column.task} on {column.dataset}" + (f", {column.options}" * bool(column.options))
     title = _plain(_shorter(title, 40 if short else 80))
@@ -166,6 +160,19 @@ def _axes(axes: Axes, curve: Curve, short: bool) -> None:
     room = 0.15 * (high - low) or 1.0
     bottom, top = axes.get_ylim()
     axes.set_ylim(max(bottom, low - room), min(top, high + room))
+
+
+def _log_ticks(axes: Axes, curve: Curve, short: bool) -> None:
+    """A tick at each size where the numbers fit, else at the decades."""
+    sizes = sorted({x for series in curve.series for x, _ in series.points})
+    apart = np.diff(np.log(sizes)) / np.log(sizes[-1] / sizes[0])
+    # Else the numbers would touch.
+    fits = len(sizes) <= (5 if short else 8) and apart.min() > (0.13 if short else 0.08)
+    decades = np.log10(sizes[-1] / sizes[0])
+    steps = (1, 2, 5) if decades <= 2 else (1, 3) if decades <= 3.5 else (1,)
+    axes.xaxis.set_major_locator(FixedLocator(sizes) if fits else LogLocator(subs=steps))
+    axes.xaxis.set_minor_locator(NullLocator())
+    axes.xaxis.set_major_formatter(FuncFormatter(lambda x, _: quantity(x)))
 
 
 def quantity(value: float) -> str:

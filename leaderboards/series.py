@@ -48,7 +48,12 @@ class Curve:
     @property
     def x_label(self) -> str:
         """The x axis in words."""
-        return AXES[self.x]
+        return AXES.get(self.x, self.x.replace("_", " "))
+
+    @property
+    def log(self) -> bool:
+        """Whether x can be drawn on a log scale: an option, such as a mask ratio, may be 0."""
+        return all(x > 0 for series in self.series for x, _ in series.points)
 
     def table(self) -> pd.DataFrame:
         """The data and the fits in one frame; `kind` is point, baseline or law."""

@@ -4,25 +4,28 @@ Reads results only; `matrix` says what `bench.matrix` has to run so that a table
 """
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from typing import Any, Literal
+from typing import Literal, Unpack
 
 from bench.failures import Failure, failures
 from bench.index import summaries
-from bench.matrix import Entry, Matrix, canonical
-from bench.spec import Pairs, Spec, parse, with_options
+from bench.matrix import canonical
 from bench.store import Store
 from bench.summary import Scored
-from leaderboards.cell import of_model
-from leaderboards.cells import pretraining
 from leaderboards.comparable import reasons_of
 from leaderboards.conflicts import distinct
-from leaderboards.measured import Value, derived, specs_of, values_of
+from leaderboards.measured import Value, derived, scores_of, specs_of, values_of
 from leaderboards.models import without_seed
-from leaderboards.paper import Column, Row, Scale, Score, Table
+from leaderboards.paper import Column, FlopsRatio, Gain, Row, Scale, Table
+from leaderboards.table_rows import Asked, ByModel, Wishes, matrix, row_name, unseeded
+
+__all__ = ["Filled", "FilledCell", "FilledRow", "fill", "fill_from", "matrix", "row_name"]
 
 TOLERANCE = 1.0  # printed units
+LOST = "?"  # a printed cell that cannot be read
+NOT_PRINTED = "the paper has no such number"
+OTHER_DATA = "data: the mini benchmark, with small recipes"
 
 Verdict = Literal[
     "agrees", "differs", "not comparable", "uncertain", "measured", "not measured", "cited", "-"
@@ -40,7 +43,8 @@ class FilledCell:
         ours: None where nothing was measured.
         reasons: why ours and theirs are not to be compared; empty where they are.
         missing: why there is no number of ours; empty where there is one.
-        verdict: see `Verdict`; "-" is a cell that the paper does not have, and nothing measured.
+        tolerance: what theirs may lie outside the interval of ours, in printed units.
+        verdict: "measured" has nothing published beside it; "-" is neither measured nor published.
     """
 
     column: Column
@@ -49,7 +53,8 @@ class FilledCell:
     ours: Value | None
     reasons: tuple[str, ...]
     missing: str
-    verdict: Verdict
+    tolerance: float = TOLERANCE
+    verdict: Verdict = "-"
 
     @property
     def printed(self) -> float | None:
@@ -58,15 +63,24 @@ class FilledCell:
 
     @property
     def difference(self) -> float | None:
-        """Ours less theirs, in printed units."""
-        if self.ours is None or self.printed is None:
+        """Ours less theirs, in printed units; None where the two are not to be compared."""
+        if self.verdict not in ("agrees", "differs") or self.ours is None or self.printed is None:
             return None
         return self.ours.value - self.printed
+
+    @property
+    def outside(self) -> float:
+        """How far theirs lies outside the interval of ours, in printed units; 0 within it."""
+        if self.ours is None or self.printed is None:
+            return 0.0
+        low = self.ours.value if self.ours.low is None else self.ours.low
+        high = self.ours.value if self.ours.high is None else self.ours.high
+        return max(low - self.printed, self.printed - high, 0.0)
 
 
 @dataclass(frozen=True)
 class FilledRow:
-    """One line of a table; `model` names what stands for it in the store."""
+    """One line of a table; `model` names what stands for it in the store, less the seed."""
 
     row: Row
     model: str
@@ -75,12 +89,21 @@ class FilledRow:
 
 @dataclass(frozen=True)
 class Filled:
-    """A whole table; `paper` and `table.key` name it."""
+    """A table with what the store has of it.
+
+    Attributes:
+        paper: with `table.key`, what names it.
+        table: as declared, with only the columns that are shown.
+        scale: whose models and tasks these are.
+        rows: those that are shown; their cells are in the order of `table.columns`.
+        problems: what in the store could not be used.
+    """
 
     paper: str
     table: Table
     scale: Scale
     rows: tuple[FilledRow, ...]
+    problems: tuple[str, ...] = ()
 
     @property
     def name(self) -> str:
@@ -91,6 +114,10 @@ class Filled:
         """All cells, line by line."""
         return [(line.row, cell) for line in self.rows for cell in line.cells]
 
+    def with_verdict(self, verdict: Verdict) -> list[tuple[Row, FilledCell]]:
+        """The cells that got this verdict, line by line."""
+        return [(row, cell) for row, cell in self.cells() if cell.verdict == verdict]
+
 
 def number(published: str) -> float | None:
     """45.1 of "45.1", 3.3 of "~3.3x"; None of "?" and of words."""
@@ -98,60 +125,21 @@ def number(published: str) -> float | None:
     return float(match[1]) if match else None
 
 
-# What is to be run
-
-
-def matrix(
+def fill_from(
+    store: Store,
+    paper: str,
     table: Table,
     scale: Scale,
     *,
-    uses: Mapping[str, str] | None = None,
-    sets: Pairs = (),
-    rows: Sequence[str] = (),
-    seeds: Sequence[int] = (0,),
-) -> Matrix:
-    """The models and tasks that fill a table; rows without a model at this scale are left out.
-
-    Args:
-        table: what is to be filled.
-        scale: whose specs are taken.
-        uses: label of a row -> model that stands for it.
-        sets: options of all trainings, behind those of the rows.
-        rows: labels to keep; all when empty.
-        seeds: of the evaluation.
-    """
-    entries = []
-    for row in table.rows:
-        if rows and not {row.label, row_name(table, row)} & {*rows}:
-            continue
-        train, source = _model(row, scale, sets)
-        if (used := _used(table, row, uses or {})) is not None:
-            train, source = "", used
-        # What a paper does not have is not asked for: it may be no question for the model.
-        columns = [c for i, c in enumerate(table.columns) if table.axis or row.published[i]]
-        tasks = tuple(dict.fromkeys(text for c in columns for text in specs_of(c, scale)))
-        if tasks and (train or source):
-            entries.append(Entry(row_name(table, row), tasks, train, source))
-    return Matrix(tuple(entries), tuple(seeds))
-
-
-def row_name(table: Table, row: Row) -> str:
-    """The label, with what tells it from others of the same label."""
-    twins = [other for other in table.rows if other.label == row.label]
-    parts = [
-        getattr(row, field) or getattr(table, field)
-        for field in ("arch", "data", "epochs")
-        if len({getattr(twin, field) or getattr(table, field) for twin in twins}) > 1
-    ]
-    return ", ".join([row.label, *filter(None, parts)])
-
-
-def _model(row: Row, scale: Scale, sets: Pairs) -> tuple[str, str]:
-    train, source = row.model(scale)
-    return (with_options(train, sets) if train else ""), source
-
-
-# What is there
+    tolerance: float = TOLERANCE,
+    **wishes: Unpack[Wishes],
+) -> Filled:
+    """`fill` with the results and the failures of a store, and what of it cannot be used."""
+    found, contradictions = distinct(summaries(store), store.root)
+    problems = (*store.problems, *contradictions)
+    failed = failures(store.root)
+    filled = fill(paper, table, scale, found, failed=failed, tolerance=tolerance, **wishes)
+    return replace(filled, problems=problems)
 
 
 def fill(
@@ -160,166 +148,137 @@ def fill(
     scale: Scale,
     results: Sequence[Scored],
     *,
-    uses: Mapping[str, str] | None = None,
-    sets: Pairs = (),
-    rows: Sequence[str] = (),
     failed: Sequence[Failure] = (),
     tolerance: float = TOLERANCE,
+    **wishes: Unpack[Wishes],
 ) -> Filled:
-    """The table with what the results hold of it; arguments as in `matrix`.
+    """The table with what the results hold of it.
 
     Args:
+        paper: name of the paper.
+        table: what is to be filled.
+        scale: whose models and tasks are looked for.
         results: of a store.
         failed: cells that failed when they were tried last.
-        tolerance: by which a comparable cell may lie outside its interval, in printed units, where
-            its column does not say.
+        tolerance: by which a published number may lie outside the interval of ours, in printed
+            units, where its column does not say.
+        **wishes: see `Wishes`.
+
+    Raises:
+        SpecError: a row or a column that the table does not have, or an option that is none.
     """
-    uses = uses or {}
-    # A ratio may be over a row that is not shown.
-    found = [_results(table, row, scale, results, uses, sets) for row in table.rows]
-    grid = [values_of(table, scale, own) for own in found]
-    lines = []
-    for index, row in enumerate(table.rows):
-        if rows and not {row.label, row_name(table, row)} & {*rows}:
-            continue
-        own = found[index]
-        cells = []
-        for position, column in enumerate(table.columns):
-            ours = grid[index].get(position)
-            if own and not isinstance(column.measure, Score | tuple):
-                base = _reference(table, row, column)
-                ours = derived(table, column, own, grid[index], found[base], grid[base])
-            reasons = _reasons(table, column, row, scale, own, ours, uses, sets)
-            why = "" if ours else _missing(table, row, column, scale, own, uses, sets, failed)
-            published = row.published[position] if row.published else ""
-            cell = FilledCell(column, published, row.note(position), ours, reasons, why, "-")
-            cells.append(_judged(cell, row, tolerance))
-        model = str(own[0].model["name"]) if own else ""
-        lines.append(FilledRow(row, without_seed(model), tuple(cells)))
-    return Filled(paper, table, scale, tuple(lines))
+    asked = Asked(table, scale, **wishes)
+    filling = _Filling(asked, results, failed, tolerance)
+    shown = replace(table, columns=tuple(table.columns[place] for place in asked.positions))
+    return Filled(paper, shown, scale, tuple(map(filling.line, asked.rows)))
 
 
-def _reference(table: Table, row: Row, column: Column) -> int:
-    """Index of the row that a column is relative to: of its label, and of this architecture."""
-    label = getattr(column.measure, "row", row.label)
-    named = [index for index, other in enumerate(table.rows) if other.label == label]
-    alike = [index for index in named if table.rows[index].arch == row.arch]
-    return (alike or named)[0]
+class _Filling:
+    """Fills the cells of one table."""
 
+    def __init__(
+        self, asked: Asked, results: Sequence[Scored], failed: Sequence[Failure], tolerance: float
+    ) -> None:
+        self._asked, self._failed, self._tolerance = asked, failed, tolerance
+        models = ByModel(results)
+        # Of all rows: a ratio may be over one that is not shown.
+        self._own = {id(row): models.of(asked, row) for row in asked.table.rows}
+        self._values = {
+            row: values_of(asked.table, asked.scale, own) for row, own in self._own.items()
+        }
 
-def _used(table: Table, row: Row, uses: Mapping[str, str]) -> str | None:
-    """The model that was put in for a row, by its whole name or its label."""
-    return uses.get(row_name(table, row), uses.get(row.label))
+    def line(self, row: Row) -> FilledRow:
+        """One row."""
+        own = self._own[id(row)]
+        model = without_seed(str(own[0].model["name"])) if own else ""
+        return FilledRow(
+            row, model, tuple(self._cell(row, place) for place in self._asked.positions)
+        )
 
+    def _cell(self, row: Row, position: int) -> FilledCell:
+        column = self._asked.table.columns[position]
+        published = row.published[position] if row.published else ""
+        ours = self._ours(row, position)
+        cell = FilledCell(
+            column,
+            published,
+            row.note(position),
+            ours,
+            reasons=() if ours is None else self._reasons(row, column, published, ours),
+            missing="" if ours is not None else self._missing(row, column, published),
+            tolerance=self._tolerance if column.tolerance is None else column.tolerance,
+        )
+        return replace(cell, verdict=_verdict(cell, row))
 
-def fill_from(store: Store, paper: str, table: Table, scale: Scale, **asked: Any) -> Filled:
-    """`fill` with the results and the failures of a store."""
-    found, _ = distinct(summaries(store), store.root)
-    return fill(paper, table, scale, found, failed=failures(store.root), **asked)
+    def _ours(self, row: Row, position: int) -> Value | None:
+        column = self._asked.table.columns[position]
+        if scores_of(column):
+            return self._values[id(row)].get(position)
+        base = id(self._asked.base(row, column))
+        own, values = self._own[id(row)], self._values[id(row)]
+        return derived(self._asked.table, column, own, values, self._own[base], self._values[base])
 
+    def _reasons(self, row: Row, column: Column, published: str, ours: Value) -> tuple[str, ...]:
+        """Why the two numbers of a cell are not to be compared."""
+        asked = self._asked
+        if asked.scale == "mini":
+            return (OTHER_DATA,)
+        found = [text for text in (column.differs, row.differs) if text]
+        if published not in ("", LOST) and number(published) is None:
+            found.append("published: a word, not a number")
+        expected = None
+        if asked.used(row) is not None:
+            expected = unseeded(canonical(row.train)) if row.train else ""
+        elif row.train and (changed := [pair for pair in asked.sets if pair[0] != "seed"]):
+            found.append(f"recipe: changed by {', '.join(map('='.join, changed))}")
+        results = ours.results or self._own[id(row)][:1]
+        found += reasons_of(results, column.measure, expected)
+        return tuple(dict.fromkeys(found))
 
-def _results(
-    table: Table,
-    row: Row,
-    scale: Scale,
-    results: Sequence[Scored],
-    uses: Mapping[str, str],
-    sets: Pairs,
-) -> list[Scored]:
-    """The results of the row's model, all seeds."""
-    if (used := _used(table, row, uses)) is not None:
-        return of_model(results, used)
-    train, source = _model(row, scale, sets)
-    if source:
-        stem = without_seed(source)
-        return [r for r in results if without_seed(str(r.model.get("source"))) == stem]
-    if not train:
-        return []
-    wanted = _unseeded(canonical(train))
-    return [r for r in results if _unseeded(str(pretraining(r).get("spec") or "")) == wanted]
+    def _missing(self, row: Row, column: Column, published: str) -> str:
+        """Why a cell has no number of ours."""
+        asked, measure = self._asked, column.measure
+        if not published and not asked.table.axis:
+            return NOT_PRINTED
+        if measure is None:
+            return "nothing here measures this"
+        if asked.used(row) is None:
+            if row.cited:
+                return row.cited
+            if not any(asked.model(row)):
+                return f"no model at {asked.scale} scale"
+        specs = specs_of(column, asked.scale)
+        if scores_of(column) and not specs:
+            return f"nothing at {asked.scale} scale is like it"
+        relative = isinstance(measure, FlopsRatio | Gain) and bool(self._own[id(row)])
+        if relative and not self._own[id(base := asked.base(row, column))]:
+            return f"relative to {base.label}, which is not measured"
+        return self._failure(row, specs) or "not measured"
 
-
-def _unseeded(train: str) -> str:
-    if not train:
+    def _failure(self, row: Row, specs: Sequence[str]) -> str:
+        """What went wrong when a task of the row's model was tried last; empty where nothing."""
+        names = {str(result.model["name"]) for result in self._own[id(row)]}
+        names |= {self._asked.used(row) or ""} - {""}
+        train = "" if self._asked.used(row) else self._asked.trained(row)
+        for failure in self._failed:
+            if failure.task in specs and (
+                {failure.model, failure.source} & names
+                or (train and unseeded(failure.train) == train)
+            ):
+                return f"failed: {failure.error}"
         return ""
-    spec = parse(train)
-    rest = tuple(pair for pair in spec.options if pair[0] != "seed")
-    return str(Spec(spec.name, spec.dataset, rest))
 
 
-def _missing(
-    table: Table,
-    row: Row,
-    column: Column,
-    scale: Scale,
-    own: Sequence[Scored],
-    uses: Mapping[str, str],
-    sets: Pairs,
-    failed: Sequence[Failure],
-) -> str:
-    """Why a cell has no number of ours; empty where the paper has none either."""
-    if column.measure is None:
-        return "nothing here measures this"
-    used = _used(table, row, uses)
-    if row.cited and used is None:
-        return row.cited
-    if used is None and not any(row.model(scale)):
-        return f"no model at {scale} scale"
-    specs = specs_of(column, scale)
-    if isinstance(column.measure, Score | tuple) and not specs:
-        return f"nothing at {scale} scale is like it"
-    names = {str(r.model["name"]) for r in own} | {used or ""}
-    train = _model(row, scale, sets)[0]
-    train = train and _unseeded(canonical(train))
-    for failure in failed:
-        of_row = failure.model in names or (train and _unseeded(failure.train) == train)
-        if failure.task in specs and of_row:
-            return f"failed: {failure.error}"
-    return "not measured"
-
-
-def _reasons(
-    table: Table,
-    column: Column,
-    row: Row,
-    scale: Scale,
-    own: Sequence[Scored],
-    ours: Value | None,
-    uses: Mapping[str, str],
-    sets: Pairs,
-) -> tuple[str, ...]:
-    """Why the two numbers of a cell are not to be compared."""
-    if ours is None:
-        return ()
-    if scale == "mini":
-        return ("data: the mini benchmark, with small recipes",)
-    used = _used(table, row, uses) is not None
-    expected = (canonical(row.train) if row.train else "") if used else None
-    changed = [] if used else [f"{key}={value}" for key, value in sets]
-    found = [text for text in (column.differs, row.differs) if text]
-    found += [f"recipe: changed by {', '.join(changed)}"] if changed and row.train else []
-    results = ours.results or tuple(own[:1])
-    found += reasons_of(results, column.measure, expected)
-    return tuple(dict.fromkeys(found))
-
-
-def _judged(cell: FilledCell, row: Row, tolerance: float) -> FilledCell:
-    """The cell with its verdict."""
-    verdict: Verdict
+def _verdict(cell: FilledCell, row: Row) -> Verdict:
     if cell.ours is None:
-        nothing = not cell.published and not row.cited
-        verdict = "cited" if row.cited or cell.column.measure is None else "not measured"
-        return replace(cell, verdict="-" if nothing and cell.column.measure is None else verdict)
+        if cell.missing == NOT_PRINTED:
+            return "-"
+        cited = cell.column.measure is None or cell.missing == row.cited
+        return "cited" if cited else "not measured"
     if not cell.published:
-        verdict = "measured"
-    elif cell.reasons:
-        verdict = "not comparable"
-    elif cell.note.startswith("uncertain") or cell.printed is None:
-        verdict = "uncertain"
-    else:
-        allowed = tolerance if cell.column.tolerance is None else cell.column.tolerance
-        low = cell.ours.value if cell.ours.low is None else cell.ours.low
-        high = cell.ours.value if cell.ours.high is None else cell.ours.high
-        outside = max(low - cell.printed, cell.printed - high, 0.0)
-        verdict = "agrees" if outside <= allowed else "differs"
-    return replace(cell, verdict=verdict)
+        return "measured"
+    if cell.reasons:
+        return "not comparable"
+    if cell.note.startswith("uncertain") or cell.printed is None:
+        return "uncertain"
+    return "agrees" if cell.outside <= cell.tolerance else "differs"

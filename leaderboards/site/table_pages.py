@@ -94,7 +94,7 @@ def _filled(
 
 def table_page(entry: Entry, models: Iterable[str]) -> str:
     """HTML of the page of a table that has a number; `models` have pages to point at."""
-    known = {name: key(name) for name in models}
+    known = {without_seed(name): key(name) for name in models}
     facts = " · ".join(filter(None, (entry.table.arch, entry.table.data, entry.table.epochs)))
     parts = [f'<p class="lead">{escape(entry.paper_title)}</p>']
     parts += [f'<p class="lead">{escape(facts)}</p>'] if facts else []
@@ -146,7 +146,7 @@ def _cell(cell: FilledCell, notes: Footnotes) -> str:
     if cell.ours is None:
         return f"<td>{printed if cell.published else f'–{mark}'}</td>"
     value, band = ours_of(cell)
-    shown = f'<span class="score">{value}</span><span class="interval">{escape(band)}</span>'
+    shown = f'<span class="score">{value}</span> <span class="interval">{escape(band)}</span>'
     if not cell.published:
         return f"<td>{shown}{mark}</td>"
     gap = "" if cell.difference is None else f" ({cell.difference:+.1f})".replace("-", "−")

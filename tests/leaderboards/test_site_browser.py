@@ -346,7 +346,7 @@ def test_the_page_of_a_model_shows_all_that_is_stored(
     row = next(row for row in shown[1].rows if row.name == "mae-1000")
     lines = page.locator("#model tbody tr").filter(has=page.locator("button.plain"))
     assert lines.count() == row.filled
-    assert lines.filter(has_text="top-5 accuracy 0.9[0.88, 0.92]").count() == row.filled
+    assert lines.filter(has_text="top-5 accuracy 0.9 [0.88, 0.92]").count() == row.filled
     assert "imagenet1k[n=1000,seed=0]" in page.locator("#model").inner_text()
     assert "batch_size 512" in page.locator("#model").inner_text()
     assert page.get_by_text("sslbench inspect runs/mae-1000").is_visible()

@@ -322,8 +322,8 @@ def test_matrix_names_models_and_tasks(run: Make) -> None:
     sets = (("epochs", "1"),)
     (mae,) = tables.matrix(shown, "paper", rows=["MAE"], sets=sets, seeds=(3,)).entries
     assert mae.train == "mae@coco?epochs=1"
-    used = tables.matrix(shown, "paper", uses={"CAE": "cae.pth"}).entries[2]
-    assert (used.source, used.train) == ("cae.pth", "")
+    used = tables.matrix(shown, "paper", uses={"CAE": "timm:cae_base"}).entries[2]
+    assert (used.source, used.train) == ("timm:cae_base", "")
     twins = table(MAE, Row(label="MAE", published=("1",), train="mae@imagenet1k", data="IN"))
     assert tables.matrix(twins, "paper").entries[1].name == "MAE, IN"
 

@@ -45,7 +45,7 @@
     return [
       h("span", {}, h("span.score", {}, show(column, one.value)),
         one.onTest && h("sup.dagger", { title: "chosen on the test split" }, "†"),
-        h("span.interval", {}, interval(column, one))),
+        " ", h("span.interval", {}, interval(column, one))),
       one.group > 1 && h("span.group", { title: `tie group ${one.group}` }, h("span.unseen", {}, "tie group "), one.group),
       h("span.bar", {
         "--low": (low - from) * scale, "--width": (high - low) * scale,

@@ -17,7 +17,7 @@
     h("ul.metrics", {},
       found.length > 1 && h("li.unit", {}, one.seed),
       one.metrics.map(([name, value, low, high]) => h("li", {}, `${name} `, h("b", {}, short(value)),
-        low && h("span.interval", {}, `[${short(low)}, ${short(high)}]`)))));
+        low && " ", low && h("span.interval", {}, `[${short(low)}, ${short(high)}]`)))));
   const line = (row, model) => (column) => {
     const cell = row.cells[column.index];
     if (!cell) return null;
