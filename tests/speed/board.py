@@ -4,10 +4,8 @@
 
 A store of 1,000 models, each with 20 tasks on three data sets (10 of the 60 with five seeds), is
 written to a temporary folder, or to DIR, where it is used again. Each line is a process of its own,
-so that imports count: once with every folder to be read (the index is written), then from the index, in wall and processor
-seconds. Targets: under 60 s and under 2 s, and no torch in either.
-
-On 2 cores, 100,000 results: @@@.
+so that imports count: once with every folder to be read (the index is written), then from the
+index, in wall and processor seconds. Targets: under 60 s and under 2 s, and no torch in either.
 """
 
 import argparse
