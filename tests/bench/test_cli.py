@@ -104,12 +104,21 @@ def test_a_failed_cell_gives_exit_1(call, results, tmp_path) -> None:  # type: i
     assert len(json.loads(out)["failed"]) == 1
 
 
-@pytest.mark.parametrize("form", ["text", "md", "csv", "latex", "html"])
+@pytest.mark.parametrize("form", ["text", "md", "csv", "latex"])
 def test_the_board_prints_in_every_format(form, call, results) -> None:  # type: ignore[no-untyped-def]
     code, out, _ = call("board", "--results", str(results), "--format", form)
     assert code == 0
     assert "mini" in out
     assert "random" in out
+
+
+def test_the_board_as_a_site_is_a_folder(call, results, tmp_path) -> None:  # type: ignore[no-untyped-def]
+    asked = ("board", "--results", str(results), "--format", "html")
+    code, _, err = call(*asked)
+    assert code == 2
+    assert "--out" in err
+    assert call(*asked, "--out", str(tmp_path / "site"))[0] == 0
+    assert (tmp_path / "site" / "index.html").exists()
 
 
 def test_the_board_as_json_holds_columns_and_models(call, results) -> None:  # type: ignore[no-untyped-def]
