@@ -115,15 +115,17 @@ class Plan:
         return "\n\n".join("\n".join(lines) for lines in blocks)
 
     def _models(self) -> list[str]:
-        hours = f"{self.gpu.upper()} hours"
-        rows = [["model", "training", "cells there", "FLOPs", hours, "disk", "what"]]
+        unit = f"{self.gpu.upper()} hours"
+        rows = [["model", "training", "cells there", "FLOPs", unit, "disk", "what"]]
         for model in self.models:
             there = sum(cell.state == "there" for cell in model.cells)
             cost = ["", "", ""]
             if model.state != "there":
                 flops = model.train_flops
-                hours = "?" if flops is None else _hours(costs.gpu_hours(flops, self.gpu))
-                cost = ["?" if flops is None else f"{flops:.2g}", hours, _bytes(model.disk)]
+                cost = ["?", "?", "?"]
+                if flops is not None:
+                    hours = _hours(costs.gpu_hours(flops, self.gpu))
+                    cost = [f"{flops:.2g}", hours, _bytes(model.disk)]
             place = f" -> {model.source}" if model.train else ""
             what = f"{model.train or model.source}{place}"
             cells = f"{there} of {len(model.cells)}"
