@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Annotated, Any, Literal, cast
+from typing import Annotated, Any
 
 import typer
 
@@ -22,6 +22,7 @@ from bench.arguments import (
 from bench.errors import SpecError, StoreError, nearest
 
 Texts = list[str] | None
+SUFFIXES = {"text": ".txt", "md": ".md", "csv": ".csv", "latex": ".tex", "html": ".html"}
 
 
 def command(
@@ -41,12 +42,19 @@ def command(
         bool, typer.Option("--check", help="Exit 1 unless all comparable cells agree.")
     ] = False,
     tolerance: Annotated[
-        float, typer.Option(help="What a cell may be off beyond its interval, in printed units.")
+        float,
+        typer.Option(min=0, help="What a cell may be off beyond its interval, in printed units."),
     ] = 1.0,
     use: Annotated[
-        Texts, typer.Option(metavar="ROW=MODEL", help="Take this model for a row.")
+        Texts,
+        typer.Option(
+            metavar="ROW=MODEL", help="Take this model for a row: of the store, or a source."
+        ),
     ] = None,
     rows: Annotated[Texts, typer.Option(help="Only these rows, by label.")] = None,
+    columns: Annotated[
+        Texts, typer.Option(help="Only these columns: task, metric, or both.")
+    ] = None,
     sets: Annotated[
         Texts, typer.Option("--set", metavar="KEY=VALUE", help="Change all trainings.")
     ] = None,
@@ -56,9 +64,13 @@ def command(
     seed: Annotated[
         list[int] | None, typer.Option(help="Seed of the evaluation; may be repeated.")
     ] = None,
-    gpu: Annotated[str, typer.Option(help="Whose hours --dry-run estimates.")] = "h100",
+    gpu: Annotated[
+        str, typer.Option(help="GPU of --dry-run: h100, h200, a100, v100, l40s, rtx4090.")
+    ] = "h100",
     form: Annotated[str, typer.Option("--format", help="text, md, csv, latex or html.")] = "text",
-    out: Annotated[Path | None, typer.Option(help="File to write instead of printing.")] = None,
+    out: Annotated[
+        Path | None, typer.Option(help="File to write; of a figure, .png and .svg beside it.")
+    ] = None,
     device: Device = "",
     batch_size: BatchSize = 128,
     workers: Workers = 2,
@@ -67,33 +79,38 @@ def command(
     skip_bad: SkipBad = 0,
     as_json: Json = False,
 ) -> None:
-    """Regenerate a table of a paper: ours, theirs, the interval, and why they may not compare."""
+    """Regenerate a table of a paper: ours, theirs, the interval, and why they may not compare.
+
+    Exit 1 where a cell failed, where some of the store cannot be used, or where --check finds a
+    comparable cell off, or none.
+    """
     paper, _, key = name.partition("/")
     declared = registry.load("table", paper)
     if not key:
         listing(paper, declared, as_json)
         return
     table = declared.table(key)
-    checked(table, scale, form, rows, check)
+    refuse(scale, form, check, out)
     from bench.spec import pairs_of
     from bench.store import Store
 
-    tables = "leaderboards.tables"
-    asked: dict[str, Any] = {
+    store = Store(results)
+    wishes: dict[str, Any] = {
         "uses": used(table, use or ()),
         "sets": pairs_of(sets or ()),
         "rows": rows or (),
+        "columns": columns or (),
     }
-    store, failed = Store(results), {}
-    if dry_run or run:
-        matrix = registry.attribute(f"{tables}:matrix")(table, scale, **asked, seeds=seed or (0,))
     if dry_run:
         from bench.matrix_plan import plan
 
-        found = plan(matrix, store, runs, data, gpu)
-        emit(found.to_json()) if as_json else typer.echo(found.text())
+        matrix = matrix_of(store, table, scale, seed, wishes)
+        found = plan(matrix, store, runs, data, gpu, precision=precision, skip_bad=skip_bad)
+        told = registry.attribute("leaderboards.table_rows:left_out")(table, scale, **wishes)
+        show_plan(found, told, as_json)
         return
-    if run and matrix.entries:
+    failed: dict[str, str] = {}
+    if run and (matrix := matrix_of(store, table, scale, seed, wishes)).entries:
         from bench import matrix as matrices
         from bench.engine import Settings
 
@@ -106,88 +123,128 @@ def command(
             precision=precision,
             skip_bad=skip_bad,
         )
-        failed = matrices.run(matrix, store, settings, runs).failed
-    filled = registry.attribute(f"{tables}:fill_from")(
-        store, paper, table, scale, **asked, tolerance=tolerance
-    )
-    formats = "leaderboards.table_formats"
-    if as_json:
-        emit({"cells": registry.attribute(f"{formats}:records")(filled), "failed": failed})
-    else:
-        width = registry.attribute("leaderboards.formats:terminal_width")() if not out else None
-        show(registry.attribute(f"{formats}:render")(filled, form, width), out)
-    verdict(filled, check)
-    if failed:
+        try:
+            failed = matrices.run(matrix, store, settings, runs).failed
+        except KeyboardInterrupt:
+            typer.echo("\ninterrupted: the same command continues where this one stopped", err=True)
+            raise typer.Exit(130) from None
+    fill = registry.attribute("leaderboards.tables:fill_from")
+    filled = fill(store, paper, table, scale, tolerance=tolerance, **wishes)
+    show(filled, form, out, as_json, failed)
+    for problem in filled.problems:
+        typer.echo(f"sslbench: {problem}", err=True)
+    bad = check and not agree(filled)
+    if bad or failed or filled.problems:
         raise typer.Exit(1)
 
 
 def listing(paper: str, declared: Any, as_json: bool) -> None:
-    """The tables of a paper."""
-    found = {f"{paper}/{table.key}": f"{table.printed}: {table.title}" for table in declared.tables}
+    """The tables of a paper, with the number of printed cells; curve figures have none."""
+    found = {
+        f"{paper}/{table.key}": {
+            "title": f"{table.printed}: {table.title}",
+            "cells": sum(bool(text) for row in table.rows for text in row.published),
+            "points": len(table.rows) * len(table.columns) if table.axis else 0,
+        }
+        for table in declared.tables
+    }
     if as_json:
         emit(found)
         return
     typer.echo(declared.title)
     width = max(map(len, found))
-    typer.echo("\n".join(f"  {key:<{width}}  {line}" for key, line in found.items()))
+    for key, one in found.items():
+        count = f"{one['points']} points" if one["points"] else f"{one['cells']} cells"
+        typer.echo(f"  {key:<{width}}  {count:>10}  {one['title']}")
 
 
-def checked(table: Any, scale: str, form: str, rows: Texts, check: bool) -> None:
-    """Refuse what cannot be before anything runs."""
+def refuse(scale: str, form: str, check: bool, out: Path | None) -> None:
+    """Names what is no scale or format before anything runs."""
     for word, known, what in (
         (scale, ("paper", "mini"), "scale"),
-        (form, ("text", "md", "csv", "latex", "html"), "format"),
+        (form, SUFFIXES, "format"),
     ):
         if word not in known:
             raise SpecError(f"no {what} {word!r}; {nearest(word, known)}")
-    if check and cast(Literal["paper", "mini"], scale) == "mini":
+    if check and scale == "mini":
         raise SpecError("--check compares with published numbers: there are none at mini scale")
-    known_rows = names(table)
-    for label in rows or ():
-        if label not in known_rows:
-            raise SpecError(f"no row {label!r} in this table; {nearest(label, known_rows)}")
-
-
-def names(table: Any) -> list[str]:
-    """Labels of the rows, and where several have one, what tells them apart besides."""
-    whole = registry.attribute("leaderboards.tables:row_name")
-    return list(dict.fromkeys(n for row in table.rows for n in (row.label, whole(table, row))))
+    if out is not None and out.suffix in (".png", ".svg"):
+        raise SpecError(
+            f"--out {out}: the table goes there; name it {out.stem}{SUFFIXES[form]}, and the "
+            "picture of a figure is written beside it"
+        )
 
 
 def used(table: Any, texts: Sequence[str]) -> dict[str, str]:
     """Name of a row -> model, of `--use`; names may hold a `=`."""
-    labels = names(table)
+    names = registry.attribute("leaderboards.table_rows:row_names")(table)
     found = {}
     for text in texts:
-        fitting = [label for label in labels if text.startswith(f"{label}=")]
+        fitting = [name for name in names if text.startswith(f"{name}=")]
         if not fitting:
-            label = text.rpartition("=")[0] or text
-            raise SpecError(f"--use {text}: no row {label!r}; {nearest(label, labels)}")
-        label = max(fitting, key=len)
-        found[label] = text[len(label) + 1 :]
+            name = text.rpartition("=")[0] or text
+            raise SpecError(f"--use {text}: no row {name!r}; {nearest(name, names)}")
+        name = max(fitting, key=len)
+        found[name] = text[len(name) + 1 :]
     return found
 
 
-def show(text: str, out: Path | None) -> None:
-    """Print the table, or write it."""
-    if out is None:
-        typer.echo(text.rstrip())
-        return
-    try:
-        out.parent.mkdir(parents=True, exist_ok=True)
-        out.write_text(text, encoding="utf-8", newline="\n")
-    except OSError as error:
-        raise StoreError(f"cannot write {out} ({error.strerror}); give another --out") from error
-    typer.echo(f"wrote {out}")
+def matrix_of(
+    store: Any, table: Any, scale: str, seeds: Sequence[int] | None, wishes: dict[str, Any]
+) -> Any:
+    """What is to be run; the store is read where models are to be found in it."""
+    results = registry.attribute("bench.index:summaries")(store) if wishes["uses"] else ()
+    make = registry.attribute("leaderboards.table_rows:matrix")
+    unique = tuple(dict.fromkeys(seeds or (0,)))
+    return make(table, scale, seeds=unique, results=results, **wishes)
 
 
-def verdict(filled: Any, check: bool) -> None:
-    """Of `--check`: exit 1 unless comparable cells were measured, and all of them agree."""
-    if not check:
+def show_plan(found: Any, left_out: dict[str, str], as_json: bool) -> None:
+    """Prints what it takes, and which rows are no part of it."""
+    if as_json:
+        emit({**found.to_json(), "left_out": left_out})
         return
-    verdicts = [cell.verdict for _, cell in filled.cells()]
-    differ, agree = verdicts.count("differs"), verdicts.count("agrees")
-    if differ or not agree:
-        typer.echo(f"check: {differ} cells differ, {agree} agree", err=True)
-        raise typer.Exit(1)
-    typer.echo(f"check: all {agree} comparable cells agree", err=True)
+    lines = [f"  {row}: {why}" for row, why in left_out.items()]
+    typer.echo("\n".join([found.text(), *(["", "left out", *lines] if lines else [])]))
+
+
+def show(filled: Any, form: str, out: Path | None, as_json: bool, failed: dict[str, str]) -> None:
+    """Prints the table, or writes it, and the curves of a figure beside it."""
+    formats = "leaderboards.table_formats"
+    files = []
+    if out is not None:
+        text = registry.attribute(f"{formats}:render")(filled, form)
+        try:
+            out.parent.mkdir(parents=True, exist_ok=True)
+            out.write_text(text, encoding="utf-8", errors="replace", newline="\n")
+        except OSError as error:
+            raise StoreError(
+                f"cannot write {out} ({error.strerror}); give another --out"
+            ) from error
+        stem = out.with_suffix("") if out.suffix == SUFFIXES[form] else out
+        files = [out, *registry.attribute("leaderboards.table_curves:write")(filled, stem)]
+    if as_json:
+        cells = registry.attribute(f"{formats}:records")(filled)
+        emit({"cells": cells, "failed": failed, "problems": filled.problems, "files": files})
+    elif out is None:
+        width = registry.attribute("leaderboards.formats:terminal_width")()
+        typer.echo(registry.attribute(f"{formats}:render")(filled, form, width), nl=False)
+    else:
+        typer.echo("\n".join(f"wrote {file}" for file in files))
+
+
+def agree(filled: Any) -> bool:
+    """Whether comparable cells were measured and all of them agree; says which do not."""
+    differ, agreeing = filled.with_verdict("differs"), filled.with_verdict("agrees")
+    for row, cell in differ:
+        typer.echo(
+            f"check: {row.label}, {cell.column.name}: {cell.ours.value:.2f}, published "
+            f"{cell.published}, {cell.outside:.2f} outside the interval; "
+            f"{cell.tolerance:g} allowed",
+            err=True,
+        )
+    if not differ and not agreeing:
+        typer.echo("check: no comparable cell was measured", err=True)
+    else:
+        typer.echo(f"check: {len(differ)} cells differ, {len(agreeing)} agree", err=True)
+    return bool(agreeing) and not differ
