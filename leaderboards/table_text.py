@@ -4,11 +4,13 @@ import textwrap
 from collections.abc import Sequence
 
 from leaderboards.formats import printable
+from leaderboards.paper import Column
 from leaderboards.plain_text import columns_wide
 from leaderboards.table_notes import Footnotes, shown, title
 from leaderboards.tables import Filled, FilledCell, row_name
 
 Block = list[str]  # lines of one width
+_NARROW = 16  # a heading is not broken into shorter lines than this
 
 
 def text(filled: Filled, width: int | None = None) -> str:
@@ -18,16 +20,31 @@ def text(filled: Filled, width: int | None = None) -> str:
     """
     notes = Footnotes(filled)
     names = [printable(row_name(filled.table, line.row)) for line in filled.rows]
-    blocks = [_padded(["model", "", *names])]
-    for position, column in enumerate(filled.table.columns):
-        cells = [line.cells[position] for line in filled.rows]
-        blocks.append(_padded([column.task, column.metric, *_aligned(cells, notes)]))
-    parts = [printable(title(filled)), *map(_table, _fit(blocks, width))]
+    bodies = [
+        _aligned([line.cells[position] for line in filled.rows], notes)
+        for position in range(len(filled.table.columns))
+    ]
+    heads = [_heading(*pair) for pair in zip(filled.table.columns, bodies, strict=True)]
+    tall = max(map(len, heads), default=1)
+    blocks = [_padded([*[""] * (tall - 1), "model", *names])]
+    for head, body in zip(heads, bodies, strict=True):
+        blocks.append(_padded([*[""] * (tall - len(head)), *head, *body]))
+    parts = [printable(title(filled)), *(_table(group, tall) for group in _fit(blocks, width))]
     below = [printable(note) for note in notes.lines()]
     if width is not None:
         below = [textwrap.fill(note, max(width, 40), subsequent_indent="  ") for note in below]
         parts[0] = textwrap.fill(parts[0], max(width, 40), subsequent_indent="  ")
     return "\n\n".join([*parts, "\n".join(below)]) + "\n"
+
+
+def _heading(column: Column, body: Sequence[str]) -> Block:
+    """Task and metric, in lines no wider than the cells below or `_NARROW`."""
+    widest = max([_NARROW, *map(columns_wide, body)])
+    return [
+        line
+        for words in (column.task, column.metric)
+        for line in textwrap.wrap(words, widest, break_on_hyphens=False)
+    ]
 
 
 def _aligned(cells: Sequence[FilledCell], notes: Footnotes) -> Block:
@@ -61,6 +78,8 @@ def _fit(blocks: Sequence[Block], width: int | None) -> list[list[Block]]:
     return groups
 
 
-def _table(group: Sequence[Block]) -> str:
+def _table(group: Sequence[Block], tall: int) -> str:
+    """The blocks side by side, with a rule below their headings of so many lines."""
     lines = ["  ".join(line).rstrip() for line in zip(*group, strict=True)]
-    return "\n".join([*lines[:2], "-" * max(map(columns_wide, lines)), *lines[2:]])
+    head = [line for line in lines[:tall] if line]
+    return "\n".join([*head, "-" * max(map(columns_wide, lines)), *lines[tall:]])
