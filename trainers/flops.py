@@ -81,13 +81,15 @@ class _Counter(TorchDispatchMode):
         return out
 
     def _filled(self, like: Tensor) -> Tensor:
+        size = like.untyped_storage().nbytes() // like.element_size()
         if self.noise is None or not like.is_floating_point() or like.numel() > _LARGE:
-            # these take no time: the system hands out their pages when they are written
-            return torch.zeros_like(like, device="cpu")
-        filled = torch.empty_like(like, device="cpu")
-        size = filled.untyped_storage().nbytes() // filled.element_size()
-        flat = filled.as_strided((size,), (1,))
-        whole = size // _NOISE * _NOISE
-        flat[:whole].view(-1, _NOISE).copy_(self.noise)
-        flat[whole:].copy_(self.noise[: size - whole])
-        return filled
+            # These take no time: NumPy asks the system for pages of zeros, PyTorch would write
+            # them.
+            zeros = np.zeros(size * like.element_size(), np.uint8)
+            flat = torch.from_numpy(zeros).view(like.dtype)
+        else:
+            flat = torch.empty(size, dtype=like.dtype)
+            whole = size // _NOISE * _NOISE
+            flat[:whole].view(-1, _NOISE).copy_(self.noise)
+            flat[whole:].copy_(self.noise[: size - whole])
+        return flat.as_strided(like.shape, like.stride())
