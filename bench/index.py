@@ -116,7 +116,7 @@ class _Interned:
 
     def summary(self, result: Result, place: str) -> Summary:
         """The summary of a result that lies in a task's folder."""
-        return self._intern(Summary.of(result, f"{place}/{result.identity.digest}"))
+        return self._intern(Summary.of(result, place))
 
     def _intern(self, new: Summary) -> Summary:
         of, weights = new.setting, new.weights

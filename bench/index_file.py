@@ -80,18 +80,17 @@ def _entries(arrays: Mapping[str, Array], root: str) -> dict[Folder, Entry]:
         return {}
     folders = [(model, task) for model, task in header["folders"]]
     counts = arrays["counts"].tolist()
-    digests = iter(arrays["digests"].astype("U20").tolist())
-    places = [
-        f"{root}/{model}/{task}/{digest}"
-        for (model, task), count in zip(folders, counts, strict=True)
-        for digest in itertools.islice(digests, count)
-    ]
-    blob = arrays["details"].tobytes()
+    places = [f"{root}/{model}/{task}" for model, task in folders]
+    spans = arrays["ends"].tolist()
+    texts = arrays["details"].data
     columns = [
         *_shared(header, arrays["shared"]),
         *_floats(arrays["numbers"]),
-        places,
-        [blob[a:b] for a, b in itertools.pairwise(arrays["ends"].tolist())],
+        [place for place, count in zip(places, counts, strict=True) for _ in range(count)],
+        arrays["digests"].astype("U20").tolist(),
+        [texts] * len(arrays["digests"]),
+        spans[:-1],
+        spans[1:],
     ]
     if len({len(column) for column in columns}) != 1:
         raise ValueError("columns of different lengths")

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 import sys
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import lru_cache
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -94,13 +94,13 @@ class Summary:
         low: lower end of its interval; None without one.
         high: upper end.
         seconds: of the evaluation; None where not recorded.
-        folder: of the result; empty where it is not stored.
-        details: all metrics and the cost as JSON, read when they are asked for.
+        place: the task's folder, in which the result's own lies; empty where it is not stored.
+        digest: of the identity, the name of the result's own folder.
     """
 
     __slots__ = (
-        *("setting", "model", "weights", "value", "low", "high", "seconds", "folder"),
-        *("details", "_result"),
+        *("setting", "model", "weights", "value", "low", "high", "seconds", "place", "digest"),
+        *("_texts", "_start", "_stop", "_result"),
     )
 
     def __init__(
@@ -112,11 +112,17 @@ class Summary:
         low: float | None,
         high: float | None,
         seconds: float | None,
-        folder: str,
-        details: bytes,
+        place: str,
+        digest: str,
+        texts: memoryview,
+        start: int,
+        stop: int,
         result: Result | None = None,
     ) -> None:
-        """`result` is given where there is no folder."""
+        """`texts` holds the metrics and the cost as JSON between `start` and `stop`.
+
+        `result` is given where there is no folder.
+        """
         self.setting = setting
         self.model = model
         self.weights = weights
@@ -124,14 +130,17 @@ class Summary:
         self.low = low
         self.high = high
         self.seconds = seconds
-        self.folder = folder
-        self.details = details
+        self.place = place
+        self.digest = digest
+        self._texts = texts
+        self._start = start
+        self._stop = stop
         self._result = result
 
     @classmethod
-    def of(cls, result: Result, folder: str = "") -> Summary:
-        """The summary of a result that lies in a folder, or of one that is not stored."""
-        metric, seconds = result.metrics[result.headline], result.cost.get("seconds")
+    def of(cls, result: Result, place: str = "") -> Summary:
+        """The summary of a result that lies in a task's folder, or of one that is not stored."""
+        metric, text = result.metrics[result.headline], _details(result)
         return cls(
             Setting.of(result),
             result.model,
@@ -139,11 +148,38 @@ class Summary:
             float(metric.value),
             number(metric.low),
             number(metric.high),
-            number(seconds),
-            folder,
-            _details(result),
-            None if folder else result,
+            number(result.cost.get("seconds")),
+            place,
+            result.identity.digest,
+            memoryview(text),
+            0,
+            len(text),
+            None if place else result,
         )
+
+    def headed(self, metric: str) -> Summary | None:
+        """The same result with another of its metrics for its headline; None where it lacks it."""
+        if metric == self.headline:
+            return self
+        if (own := self.metrics.get(metric)) is None:
+            return None
+        measurement = self.setting.measurement._replace(headline=metric)
+        return Summary(
+            replace(self.setting, measurement=measurement),
+            *(self.model, self.weights, own.value, own.low, own.high, self.seconds, self.place),
+            *(self.digest, self._texts, self._start, self._stop),
+            None if self._result is None else replace(self._result, headline=metric),
+        )
+
+    @property
+    def folder(self) -> str:
+        """Of the result; empty where it is not stored."""
+        return f"{self.place}/{self.digest}" if self.place else ""
+
+    @property
+    def details(self) -> bytes:
+        """All metrics and the cost as JSON."""
+        return bytes(self._texts[self._start : self._stop])
 
     @property
     def identity(self) -> Identity:
@@ -158,11 +194,6 @@ class Summary:
             seed=self.setting.seed,
             version=self.setting.version,
         )
-
-    @property
-    def digest(self) -> str:
-        """The digest of the identity, which is the name of the folder."""
-        return self.folder.rpartition("/")[2] or self.identity.digest
 
     @property
     def task_spec(self) -> str:

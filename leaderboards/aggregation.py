@@ -31,12 +31,12 @@ class Cell(NamedTuple):
     seeds: int
     selected_on_test: bool
     results: tuple[Summary, ...]
+    trainings: int
+    evaluations: int
+    training_low: float
+    training_high: float
     tied_with_best: bool = False
     group: int = 0
-    trainings: int = 1
-    evaluations: int = 1
-    training_low: float = 0.0
-    training_high: float = 0.0
 
     @property
     def band(self) -> tuple[float, float]:
@@ -45,26 +45,21 @@ class Cell(NamedTuple):
         high = self.seed_high if self.high is None else max(self.high, self.seed_high)
         return low, high
 
-    def placed(self, tied_with_best: bool, group: int) -> "Cell":
-        """The cell with what its column says of it."""
-        return Cell(*self[:8], tied_with_best, group, *self[10:])
-
 
 def aggregate(results: Sequence[Scored]) -> Cell:
-    """One cell from the results of one model in one column, a result for each seed."""
+    """One cell from the results of one model in one column, a result for each seed.
+
+    `leaderboards.grid` does the same for all cells of a board at once.
+    """
     found = tuple(map(as_summary, results))
-    if len(found) == 1:  # nearly always, and there may be a hundred thousand
-        (one,) = found
-        value, chosen = one.value, selected_on_test(one)
-        low, high = (None, None) if one.low is None or one.high is None else (one.low, one.high)
-        return Cell(value, low, high, value, value, 1, chosen, found, False, 0, 1, 1, value, value)
     values = [result.value for result in found]
     groups: dict[str, list[Summary]] = {}
     for result in found:
         groups.setdefault(result.weights, []).append(result)
-    means = [_mean([result.value for result in group]) for group in groups.values()]
-    low = _balanced([[result.low for result in group] for group in groups.values()])
-    high = _balanced([[result.high for result in group] for group in groups.values()])
+    trainings = groups.values()
+    means = [_mean([result.value for result in group]) for group in trainings]
+    low = _balanced([[result.low for result in group] for group in trainings])
+    high = _balanced([[result.high for result in group] for group in trainings])
     whole = low is not None and high is not None
     return Cell(
         value=_mean(means),
@@ -84,10 +79,13 @@ def aggregate(results: Sequence[Scored]) -> Cell:
 
 def _balanced(groups: Sequence[Sequence[float | None]]) -> float | None:
     """The mean of the groups' means; None where a number is missing."""
-    known = [[number for number in group if number is not None] for group in groups]
-    if sum(map(len, known)) < sum(map(len, groups)):
-        return None
-    return _mean([_mean(group) for group in known])
+    means = []
+    for group in groups:
+        known = [number for number in group if number is not None]
+        if len(known) < len(group):
+            return None
+        means.append(_mean(known))
+    return _mean(means)
 
 
 def _mean(values: Sequence[float]) -> float:

@@ -88,11 +88,12 @@ def selected_on_test(result: Scored) -> bool:
     `selected_on`) that is `test` or `best`; a headline metric named `best_*` or `*_test_selected`;
     a warning that speaks of selecting on the test split.
     """
-    return _chosen_on_test(setting_of(result))
+    return chosen_on_test(setting_of(result))
 
 
 @lru_cache(maxsize=10_000)  # a board asks for each of its cells, and few settings make many
-def _chosen_on_test(setting: Setting) -> bool:
+def chosen_on_test(setting: Setting) -> bool:
+    """As `selected_on_test`, for all results of one setting."""
     for key in ("selection", "select", "selected_on", "report"):
         if str(setting.fields.get(key, "")).lower() in {"test", "best", "test_best"}:
             return True

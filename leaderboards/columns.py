@@ -4,7 +4,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 from bench.summary import Measurement as ColumnKey
-from bench.summary import Scored, Summary, as_summary, setting_of
+from bench.summary import Scored, Setting, Summary, as_summary, setting_of
 from leaderboards.cells import dataset_of, is_mini, lower_is_better, metric_words
 
 __all__ = ["Column", "ColumnKey", "column_key", "columns_of"]
@@ -27,7 +27,7 @@ class Column:
 
     def show(self, value: float) -> str:
         """The number as printed: percent with one decimal for scores in [0, 1]."""
-        return f"{value * (100 if self.percent else 1):.{self.decimals}f}"
+        return f"{100 * value if self.percent else value:.{self.decimals}f}"
 
     @property
     def unit(self) -> str:
@@ -43,10 +43,15 @@ def column_key(result: Scored) -> ColumnKey:
 
 def columns_of(results: Iterable[Scored]) -> dict[ColumnKey, Column]:
     """The columns of `results`, in the order of their labels."""
-    members: dict[ColumnKey, list[Summary]] = {}
+    alike: dict[Setting, list[Summary]] = {}  # few, and quick to find
     for result in map(as_summary, results):
-        members.setdefault(result.setting.measurement, []).append(result)
-    specs = {key: min({r.setting.task_spec for r in found}) for key, found in members.items()}
+        alike.setdefault(result.setting, []).append(result)
+    members: dict[ColumnKey, list[Summary]] = {}
+    specs: dict[ColumnKey, str] = {}
+    for setting, found in alike.items():
+        key, spec = setting.measurement, setting.task_spec
+        members.setdefault(key, []).extend(found)
+        specs[key] = min(specs.get(key, spec), spec)
     labels = _labels(specs)
     return {
         key: _column(labels[key], specs[key], key, members[key])

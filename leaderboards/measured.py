@@ -68,8 +68,8 @@ def _value(score: Score, column: Column, scale: Scale, own: Sequence[Scored]) ->
     if not (text := _text(score, scale)):
         return None
     spec = str(parse(text))
-    fitting = [_told_by(result, score.metric) for result in own if result.task_spec == spec]
-    known = _alike([summary for summary in fitting if summary is not None])
+    fitting = [as_summary(result) for result in own if result.task_spec == spec]
+    known = _alike([one for r in fitting if (one := r.headed(score.metric)) is not None])
     if not known:
         return None
     cell = aggregate(known)
@@ -81,28 +81,6 @@ def _value(score: Score, column: Column, scale: Scale, own: Sequence[Scored]) ->
         (cell.seed_low * factor, cell.seed_high * factor) if cell.seeds > 1 else None,
         cell.selected_on_test,
         cell.results,
-    )
-
-
-def _told_by(result: Scored, metric: str) -> Summary | None:
-    """The result in brief with this metric for its headline; None where it lacks it."""
-    found = as_summary(result)
-    if found.headline == metric:
-        return found
-    if (own := found.metrics.get(metric)) is None:
-        return None
-    measurement = found.setting.measurement._replace(headline=metric)
-    return Summary(
-        replace(found.setting, measurement=measurement),
-        found.model,
-        found.weights,
-        own.value,
-        own.low,
-        own.high,
-        found.seconds,
-        found.folder,
-        found.details,
-        None if found.folder else found.full,
     )
 
 

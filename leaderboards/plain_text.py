@@ -4,6 +4,7 @@ import re
 import textwrap
 import unicodedata
 from collections.abc import Sequence
+from functools import cache
 
 from leaderboards.columns import Column
 from leaderboards.formats import FRONT, costs, interval, printable, seeds, standing
@@ -75,18 +76,22 @@ def _heading(column: Column) -> list[str]:
 def _scores(cells: Sequence[Cell | None], column: Column, width: int | None) -> list[str]:
     """The cells of one column, with decimal points, brackets and marks below one another."""
     short = width is not None
+    marked = cache(_marks)
     scores = ["-" if cell is None else column.show(cell.value) for cell in cells]
-    marks = ["" if cell is None else _marks(cell) for cell in cells]
+    marks = [
+        "" if c is None else marked(c.tied_with_best, c.group, c.selected_on_test) for c in cells
+    ]
     bands = ["" if cell is None else interval(cell, column) for cell in cells]
-    spreads = ["" if cell is None else seeds(cell, column, short) for cell in cells]
+    spreads = [
+        "" if cell is None or cell.seeds == 1 else seeds(cell, column, short) for cell in cells
+    ]
     parts = (_filled(scores, ">"), _filled(marks, "<"), _filled(bands, ">"), _filled(spreads, "<"))
     return [f"{a}{b} {c} {d}".rstrip() for a, b, c, d in zip(*parts, strict=True)]
 
 
-def _marks(cell: Cell) -> str:
-    tied = TIED if cell.tied_with_best else ""
-    group = str(cell.group).translate(_RAISED) if cell.group > 1 else ""
-    return tied + group + ("†" if cell.selected_on_test else "")
+def _marks(tied: bool, group: int, chosen: bool) -> str:
+    raised = str(group).translate(_RAISED) if group > 1 else ""
+    return (TIED if tied else "") + raised + ("†" if chosen else "")
 
 
 def _filled(lines: Sequence[str], side: str) -> list[str]:

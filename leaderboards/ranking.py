@@ -15,7 +15,7 @@ apart, and no mean over tasks is neutral):
 """
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Unpack, cast
 
@@ -27,10 +27,10 @@ from bench.store import Store
 from bench.summary import Summary
 from leaderboards.aggregation import Cell, aggregate
 from leaderboards.board_notes import notes_of
-from leaderboards.columns import Column, columns_of
+from leaderboards.columns import Column, ColumnKey, columns_of
 from leaderboards.expense import Expense, expense_of, pareto
+from leaderboards.grid import grid_of
 from leaderboards.models import models_of
-from leaderboards.places import Floats, places
 from leaderboards.selection import Filters, select
 
 __all__ = ["Board", "Cell", "Row", "aggregate", "board"]
@@ -134,20 +134,10 @@ def board(
         StoreError: no result is left, or `sort` or a filter names nothing.
     """
     results = select(store, verify=verify, **filters)
-    by_key = columns_of(results)
-    columns = tuple(by_key.values())
-    index = {key: position for position, key in enumerate(by_key)}
-    names, members, cells = [], [], []
-    for name, found in models_of(results):
-        names.append(name)
-        members.append(found)
-        grid: list[list[Summary]] = [[] for _ in columns]
-        for result in found:
-            grid[index[result.setting.measurement]].append(result)
-        cells.append([aggregate(of) if of else None for of in grid])
-    rows = _ordered(_rows(names, members, cells, columns), columns, sort)
+    columns = columns_of(results)
+    rows = _ordered(_rows(models_of(results), columns), tuple(columns.values()), sort)
     return Board(
-        columns,
+        tuple(columns.values()),
         tuple(rows[:top]),
         sort,
         tuple(store.problems),
@@ -158,58 +148,31 @@ def board(
 
 
 def _rows(
-    names: Sequence[str],
-    members: Sequence[Sequence[Summary]],
-    cells: list[list[Cell | None]],
-    columns: Sequence[Column],
+    models: Sequence[tuple[str, list[Summary]]], columns: Mapping[ColumnKey, Column]
 ) -> list[Row]:
-    """The rows, with what only all models together tell; places the cells in their columns."""
-    shape = len(names), len(columns)
-    # A missing cell counts as the last place.
-    rank, first, last = (np.full(shape, float(len(names))) for _ in range(3))
-    relative = np.full(shape, np.nan)
-    for j, column in enumerate(columns):
-        have = [i for i, row in enumerate(cells) if row[j] is not None]
-        own = [cell for row in cells if (cell := row[j]) is not None]
-        value = np.array([cell.value for cell in own])
-        low, high = np.array([cell.band for cell in own]).T
-        found = places(value, low, high, column.lower_is_better)
-        rank[have, j], first[have, j], last[have, j] = found.rank, found.first, found.last
-        relative[have, j] = _relative(value, column.lower_is_better)
-        for i, cell, tied, group in zip(
-            have, own, found.tied.tolist(), found.group.tolist(), strict=True
-        ):
-            cells[i][j] = cell.placed(tied, group)
-    means, ranges = rank.mean(axis=1).tolist(), np.stack([first, last], -1).mean(axis=1).tolist()
-    over = (~np.isnan(relative)).sum(axis=1)
-    scores = np.nansum(relative, axis=1) / np.maximum(over, 1)
-    expenses = [expense_of(found) for found in members]
+    grid = grid_of([found for _, found in models], columns)
+    means = grid.rank.mean(axis=1).tolist()
+    firsts, lasts = grid.first.mean(axis=1).tolist(), grid.last.mean(axis=1).tolist()
+    over = (~np.isnan(grid.relative)).sum(axis=1)
+    scores = np.nansum(grid.relative, axis=1) / np.maximum(over, 1)
+    expenses = [expense_of(found) for _, found in models]
     front = pareto([expense.flops for expense in expenses], means)
     compared = sum(expense.flops is not None for expense in expenses) > 1
     return [
         Row(
-            name=names[i],
-            model=members[i][0].model,
-            cells=tuple(cells[i]),
-            ranks=tuple(rank[i].tolist()),
+            name=name,
+            model=found[0].model,
+            cells=grid.cells[i],
+            ranks=tuple(grid.rank[i].tolist()),
             mean_rank=means[i],
-            rank_range=(ranges[i][0], ranges[i][1]),
+            rank_range=(firsts[i], lasts[i]),
             score=float(scores[i]) if over[i] else None,
             score_over=int(over[i]),
             expense=expenses[i],
             pareto=compared and front[i],
         )
-        for i in range(len(names))
+        for i, (name, found) in enumerate(models)
     ]
-
-
-def _relative(value: Floats, lower_is_better: bool) -> Floats:
-    """The scores relative to the best one, in [0, 1]; NaN where the column has no such scale."""
-    best = value.min() if lower_is_better else value.max()
-    if value.min() < 0 or best <= 0:
-        return np.full(len(value), np.nan)
-    scores: Floats = best / value if lower_is_better else value / best
-    return scores
 
 
 def _failed(store: Store, results: Sequence[Summary], filtered: bool) -> list[Failure]:

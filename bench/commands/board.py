@@ -1,7 +1,7 @@
 """`sslbench board`."""
 
 import gc
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Annotated, Any
@@ -56,30 +56,36 @@ def command(
     form = registry.attribute("leaderboards.board:checked")("json" if as_json else form)
     filters = {"tasks": tasks, "family": family, "on": on, "models": models, "method": method}
     filters |= {"arch": arch, "pretrained_on": pretrained_on, "budget": budget}
+    options = {"sort": sort, "top": top, "verify": verify} | filters
     with _no_garbage():
-        shown = _board(results, {"sort": sort, "top": top, "verify": verify} | filters)
-        if out is not None:
-            write = registry.attribute("leaderboards.board:write")
-            typer.echo(f"wrote {write(shown, form, out, curves=tuple(curves or ()))}")
-        else:
-            width = registry.attribute("leaderboards.formats:terminal_width")()
-            render = registry.attribute("leaderboards.board:render")
-            typer.echo(render(shown, form, width=width), nl=False)
-    for problem in shown.problems:
+        problems = _show(results, form, out, tuple(curves or ()), options)
+    for problem in problems:
         typer.echo(f"sslbench: {problem}", err=True)
-    if shown.problems:
+    if problems:
         raise typer.Exit(1)
 
 
-def _board(results: Path, options: dict[str, Any]) -> Any:
+def _show(
+    results: Path, form: str, out: Path | None, curves: Sequence[Path], options: dict[str, Any]
+) -> Sequence[str]:
+    """Prints or writes the board; what cannot be used of the store."""
     from bench.store import Store
 
-    return registry.attribute("leaderboards.ranking:board")(Store(results), **options)
+    shown = registry.attribute("leaderboards.ranking:board")(Store(results), **options)
+    if out is not None:
+        write = registry.attribute("leaderboards.board:write")
+        typer.echo(f"wrote {write(shown, form, out, curves=curves)}")
+    else:
+        width = registry.attribute("leaderboards.formats:terminal_width")()
+        render = registry.attribute("leaderboards.board:render")
+        typer.echo(render(shown, form, width=width), nl=False)
+    problems: Sequence[str] = shown.problems
+    return problems
 
 
 @contextmanager
 def _no_garbage() -> Iterator[None]:
-    """Within, nothing is collected: a million objects that all stay need no looking through."""
+    """Within, nothing is collected: there is no looking through a million objects that all stay."""
     enabled = gc.isenabled()
     gc.disable()
     try:

@@ -210,7 +210,7 @@ def test_parts_of_a_stored_file_are_those_of_the_record(
     text = json.loads((folder / "result.json").read_text())
     if indent != 1:  # as other hands may write it
         (folder / "result.json").write_text(json.dumps(text, indent=indent))
-    found = origin(Summary.of(one, str(folder)))
+    found = origin(Summary.of(one, str(folder.parent)))
     assert json.loads(found.dataset) == one.dataset
     assert json.loads(found.own) | json.loads(found.made) == provenance
 
