@@ -18,7 +18,15 @@ from leaderboards.conflicts import distinct
 from leaderboards.measured import Value, derived, scores_of, specs_of, values_of
 from leaderboards.models import without_seed
 from leaderboards.paper import Column, FlopsRatio, Gain, Row, Scale, Table
-from leaderboards.table_rows import Asked, ByModel, Wishes, matrix, row_name, unseeded
+from leaderboards.table_rows import (
+    Asked,
+    ByModel,
+    Wishes,
+    matrix,
+    row_name,
+    sources_of,
+    unseeded,
+)
 
 __all__ = ["Filled", "FilledCell", "FilledRow", "fill", "fill_from", "matrix", "row_name"]
 
@@ -134,8 +142,14 @@ def fill_from(
     tolerance: float = TOLERANCE,
     **wishes: Unpack[Wishes],
 ) -> Filled:
-    """`fill` with the results and the failures of a store, and what of it cannot be used."""
+    """`fill` with the results and the failures of a store, and what of it cannot be used.
+
+    Raises:
+        SpecError: as `fill`; a model that is used for a row is nowhere.
+    """
     found, contradictions = distinct(summaries(store), store.root)
+    for used in (wishes.get("uses") or {}).values():
+        sources_of(used, found)
     problems = (*store.problems, *contradictions)
     failed = failures(store.root)
     filled = fill(paper, table, scale, found, failed=failed, tolerance=tolerance, **wishes)

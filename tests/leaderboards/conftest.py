@@ -99,3 +99,17 @@ def store_of(tmp_path: Path) -> Callable[..., Store]:
 def make_result() -> Callable[..., Result]:
     """The maker of invented results."""
     return result
+
+
+@pytest.fixture
+def run() -> Callable[..., Result]:
+    """The maker of a result of the model that a spec trains, on whole COCO and whole ImageNet."""
+
+    def make(train: str, score: float = 0.46, *, name: str = "", **others: Any) -> Result:
+        images = {"images": {"train": 1_281_167, "val": 50_000}}
+        trained = {"spec": train, "dataset": "coco", "images": 118_287}
+        more = {"spec": "knn@imagenet1k", "dataset": images, "n": 50_000} | others
+        more["pretrain"] = trained | others.get("pretrain", {})
+        return result(name or train.partition("@")[0], score, **more)
+
+    return make

@@ -1,22 +1,20 @@
-"""Tables filled from the store: verdicts, reasons, measures, formats and the command."""
+"""Tables filled from the store: verdicts, reasons, measures, what is to be run, and formats."""
 
 import csv
 import io
-import json
-import subprocess
-import sys
+import re
 from collections.abc import Callable
+from html.parser import HTMLParser
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from bench import cli, registry
+from bench import registry
 from bench.errors import SpecError
 from bench.failures import Failure
 from bench.records import Metric, Result
 from bench.spec import bind, parse, unbind
-from bench.store import Store
 from leaderboards import table_formats, tables
 from leaderboards.paper import (
     ALL,
@@ -30,6 +28,7 @@ from leaderboards.paper import (
     Table,
     mini,
 )
+from leaderboards.table_rows import left_out
 
 Make = Callable[..., Result]
 
@@ -56,20 +55,6 @@ def filled(shown: Table, *results: Result, scale: str = "paper", **more: Any) ->
     return tables.fill("some", shown, scale, results, **more)
 
 
-@pytest.fixture
-def run(result: Make) -> Make:
-    """A result of the model that a spec trains, on whole ImageNet."""
-
-    def make(train: str, score: float = 0.46, *, name: str = "", **others: Any) -> Result:
-        images = {"images": {"train": 1_281_167, "val": 50_000}}
-        trained = {"spec": train, "dataset": "coco", "images": 118_287}
-        more = {"spec": "knn@imagenet1k", "dataset": images, "n": 50_000} | others
-        more["pretrain"] = trained | others.get("pretrain", {})
-        return result(name or train.partition("@")[0], score, **more)
-
-    return make
-
-
 def only(shown: tables.Filled) -> tables.FilledCell:
     ((_, cell),) = shown.cells()
     return cell
@@ -80,7 +65,7 @@ def only(shown: tables.Filled) -> tables.FilledCell:
 
 def test_a_cell_within_tolerance_agrees_and_one_beyond_differs(run: Make) -> None:
     near = only(filled(table(DINO), run("dino@coco?preset=coco_plus", 0.457)))
-    assert (near.verdict, near.reasons) == ("agrees", ())
+    assert (near.verdict, near.reasons, near.outside > 0) == ("agrees", (), True)
     assert near.difference == pytest.approx(-0.6)
     assert near.ours is not None
     assert near.ours.low < 45.7 < near.ours.high
@@ -111,6 +96,46 @@ def test_seeds_are_one_number_with_their_range(run: Make) -> None:
     assert cell.ours.value == pytest.approx(41)
     assert cell.ours.seeds == (pytest.approx(40), pytest.approx(42))
     assert len(cell.ours.results) == 3
+
+
+def test_a_pre_training_counts_once_however_many_seeds_it_was_evaluated_with(run: Make) -> None:
+    one, other = "a" * 64, "b" * 64
+    results = [
+        run("mae@coco", 0.40, weights=one, seed=0),
+        run("mae@coco", 0.50, weights=one, seed=1),
+        run("mae@coco?seed=1", 0.60, weights=other, name="mae-seed1"),
+    ]
+    cell = only(filled(table(MAE), *results))
+    assert cell.ours is not None
+    assert cell.ours.value == pytest.approx((45 + 60) / 2)
+    assert cell.ours.seeds == (pytest.approx(40), pytest.approx(60))
+    # The seeds share the test samples: their mean has the interval of one.
+    half = 100 * 1.96 * (0.25 / 50_000) ** 0.5
+    assert cell.ours.high == pytest.approx(52.5 + half, abs=0.05)
+
+
+def test_what_the_paper_does_not_have_is_no_cell(run: Make) -> None:
+    pair = Row(label="MAE", published=("40.0", ""), train="mae@coco", notes={ALL: "odd"})
+    linear = Column(task="linear", metric="top-1", measure=Score("linear@imagenet1k", "top1"))
+    shown = table(pair, columns=(KNN, linear))
+    cell = filled(shown).rows[0].cells[1]
+    assert (cell.verdict, cell.missing) == ("-", "the paper has no such number")
+    assert tables.matrix(shown, "paper").entries[0].tasks == ("knn@imagenet1k",)
+    assert "0 of 1 cells measured." in table_formats.render(filled(shown), "text")
+    # If there is a number all the same, it is shown.
+    cell = filled(shown, run("mae@coco", spec="linear@imagenet1k")).rows[0].cells[1]
+    assert cell.verdict == "measured"
+    # A figure's points have no printed numbers, and are wanted.
+    points = table(Row(label="MAE", published=("",), train="mae@coco"), axis="epochs")
+    assert only(filled(points)).verdict == "not measured"
+    assert tables.matrix(points, "paper").entries[0].tasks == ("knn@imagenet1k",)
+
+
+def test_a_word_in_print_is_not_compared(run: Make) -> None:
+    row = Row(label="MAE", published=("collapse",), train="mae@coco")
+    cell = only(filled(table(row), run("mae@coco")))
+    assert (cell.verdict, cell.difference) == ("not comparable", None)
+    assert cell.reasons == ("published: a word, not a number",)
 
 
 def test_cited_rows_print_as_cited_and_can_be_filled_all_the_same(run: Make) -> None:
@@ -216,11 +241,43 @@ def test_a_model_put_in_says_how_it_was_trained(run: Make, result: Make) -> None
     assert only(filled(table(DINO), own, uses={"DINO": "mine"})).verdict == "agrees"
 
 
+def test_a_seed_of_the_training_is_no_change_of_the_recipe(run: Make) -> None:
+    seeded = (("seed", "3"),)
+    assert only(filled(table(MAE), run("mae@coco?seed=3", 0.4), sets=seeded)).verdict == "agrees"
+    assert tables.matrix(table(MAE), "paper", sets=seeded).entries[0].train == "mae@coco?seed=3"
+
+
+def test_records_of_strangers_are_read_without_trust(run: Make) -> None:
+    odd = [
+        run("mae@coco", name=f"odd{place}", pretrain=trained)
+        for place, trained in enumerate(
+            ({"spec": "?? no spec"}, {"spec": 7}, {"spec": None}, {"images": "many"})
+        )
+    ]
+    assert [only(filled(table(MAE), one)).verdict for one in odd[:3]] == ["not measured"] * 3
+    assert only(filled(table(MAE), odd[3])).ours is not None
+    cell = only(filled(table(CAE), odd[0], uses={"CAE": "odd0"}))
+    assert cell.reasons == ("recipe: not recorded with the model",)
+
+
 def test_selection_on_test_is_no_reason_where_the_paper_did_it(run: Make) -> None:
     warned = run("mae@coco", 0.4, warnings=("best k selected on the test split",))
     best = Result(**{**vars(warned), "metrics": {**warned.metrics, "best_top1": Metric(0.4)}})
     column = Column(task="k", metric="m", measure=Score("knn@imagenet1k", "best_top1"))
     assert only(filled(table(MAE, columns=(column,)), best)).verdict == "agrees"
+
+
+def test_what_was_selected_on_test_is_marked_also_where_the_paper_did_it(run: Make) -> None:
+    column = Column(
+        task="linear", metric="top-1", measure=Score("linear@imagenet1k?selection=test", "top1")
+    )
+    found = run(
+        "mae@coco", 0.4, spec="linear@imagenet1k?selection=test", fields={"selection": "test"}
+    )
+    shown = filled(table(MAE, columns=(column,)), found)
+    assert only(shown).verdict == "agrees"
+    assert "40.0†" in table_formats.render(shown, "text")
+    assert "40.0†" not in table_formats.render(filled(table(MAE), run("mae@coco", 0.4)), "text")
 
 
 def test_mini_scale_is_never_compared(run: Make) -> None:
@@ -309,6 +366,29 @@ def test_the_newest_version_on_the_largest_data_counts(run: Make) -> None:
     assert cell.ours.value == pytest.approx(40)
 
 
+def test_half_precision_is_not_averaged_with_full(run: Make) -> None:
+    half = run("mae@coco", 0.9, fields={"precision": "bf16"})
+    values = [
+        cell.ours.value
+        for results in ([half, run("mae@coco", 0.4)], [half])
+        if (cell := only(filled(table(MAE), *results))).ours
+    ]
+    assert values == [pytest.approx(40), pytest.approx(90)]
+
+
+def test_a_metric_that_is_not_the_headline_is_read_with_its_own_interval(run: Make) -> None:
+    column = Column(task="k-NN", metric="top-5", measure=Score("knn@imagenet1k", "top5"))
+    cell = only(filled(table(MAE, columns=(column,)), run("mae@coco", 0.4)))
+    assert cell.ours is not None
+    assert (cell.ours.value, cell.ours.low, cell.ours.high) == (
+        pytest.approx(90),
+        pytest.approx(88),
+        pytest.approx(92),
+    )
+    absent = Column(task="k-NN", metric="x", measure=Score("knn@imagenet1k", "nothing"))
+    assert only(filled(table(MAE, columns=(absent,)), run("mae@coco"))).ours is None
+
+
 # What is to be run
 
 
@@ -326,6 +406,69 @@ def test_matrix_names_models_and_tasks(run: Make) -> None:
     assert (used.source, used.train) == ("timm:cae_base", "")
     twins = table(MAE, Row(label="MAE", published=("1",), train="mae@imagenet1k", data="IN"))
     assert tables.matrix(twins, "paper").entries[1].name == "MAE, IN"
+
+
+def test_columns_that_are_not_shown_are_run_only_for_a_gain(run: Make) -> None:
+    gain = Column(task="gain", metric="%", measure=Gain("MAE", (KNN.name,)))
+    linear = Column(task="linear", metric="top-1", measure=Score("linear@imagenet1k", "top1"))
+    rows = [
+        Row(label=label, published=("1", "1", "1"), train=f"{label.lower()}@coco")
+        for label in ("MAE", "DINO")
+    ]
+    shown = table(*rows, columns=(KNN, linear, gain))
+    asked = tables.matrix(shown, "paper", columns=["gain"])
+    assert [entry.tasks for entry in asked.entries] == [("knn@imagenet1k",)] * 2
+    found = filled(shown, run("mae@coco", 0.4), run("dino@coco", 0.5), columns=["gain"])
+    assert [c.name for c in found.table.columns] == ["gain %"]
+    assert [cell.ours.value for _, cell in found.cells() if cell.ours] == [0, pytest.approx(25)]
+    lone = filled(shown, run("dino@coco", 0.5), rows=["DINO"], columns=["gain %"])
+    assert only(lone).missing == "relative to MAE, which is not measured"
+
+
+@pytest.mark.parametrize(
+    ("wishes", "advice"),
+    [
+        ({"rows": ["DIN"]}, "no row 'DIN'.*did you mean 'DINO'"),
+        ({"columns": ["ImageNet kNN"]}, "no column.*did you mean 'ImageNet k-NN'"),
+        ({"uses": {"DIN": "x"}}, "no row 'DIN'"),
+        ({"uses": {"DINO": "nowhere"}}, "neither a path.*there are none"),
+        ({"sets": (("epochs", "1&lr=2"),)}, "epochs"),
+    ],
+)
+def test_what_cannot_be_is_refused_before_anything_runs(
+    wishes: dict[str, Any], advice: str
+) -> None:
+    with pytest.raises(SpecError, match=advice):
+        tables.matrix(table(DINO, MAE), "paper", **wishes)
+
+
+def test_a_model_of_the_store_is_run_from_where_it_came(run: Make, tmp_path: Path) -> None:
+    there, gone = run("mae@coco", name="there"), run("mae@coco", name="gone")
+    there.model["source"] = str(tmp_path)
+    gone.model["source"] = str(tmp_path / "gone")
+
+    def sources(model: str) -> list[str]:
+        asked = tables.matrix(table(CAE), "paper", uses={"CAE": model}, results=(there, gone))
+        return [entry.source for entry in asked.entries]
+
+    assert sources("there") == [str(tmp_path)]
+    assert sources("gone") == []  # nothing can be run; its results stay
+    assert sources(str(tmp_path)) == [str(tmp_path)]
+    with pytest.raises(SpecError, match="did you mean 'there'"):
+        sources("thre")
+
+
+def test_rows_that_nothing_is_run_for_say_why() -> None:
+    bare = Row(label="bare", published=("1",), train="mae@coco")
+    assert left_out(table(DINO, CAE, bare), "mini") == {
+        "CAE": "CAE: never trained here",
+        "bare": "no model at mini scale",
+    }
+    no_mini = Column(task="x", metric="y", measure=Score("knn@pets", "top1"))
+    assert left_out(table(DINO, columns=(no_mini,)), "mini") == {
+        "DINO": "no task at mini scale is like its columns"
+    }
+    assert left_out(table(CAE), "paper", uses={"CAE": "timm:x"}) == {}
 
 
 @pytest.mark.parametrize("name", registry.names("table"))
@@ -368,6 +511,66 @@ def test_csv_has_a_line_a_cell(hostile: tables.Filled) -> None:
     assert rows[0]["reasons"] == "label set: <i>"
 
 
+def test_the_difference_is_shown_only_where_it_means_something(run: Make) -> None:
+    row = Row(label="DINO", published=("46.3",), train="dino@coco", differs="recipe: guessed")
+    for shown, cell in (
+        (filled(table(MAE), run("mae@coco", 0.403)), "40.3 [39.9, 40.7] / 40.0 +0.3 ="),
+        (filled(table(MAE), run("mae@coco", 0.503)), "50.3 [49.9, 50.7] / 40.0 +10.3 !"),
+        (filled(table(row), run("dino@coco", 0.403)), "40.3 [39.9, 40.7] (46.3)"),
+        (filled(table(row)), "- / 46.3"),
+        (filled(table(CAE)), "cited / 50.0 [a]"),
+    ):
+        *_, line = (
+            table_formats.render(shown, "text").partition("\n\n")[2].split("\n\n")[0].split("\n")
+        )
+        assert line.split(maxsplit=1)[1] == cell
+
+
+def test_what_holds_for_all_cells_is_said_once(run: Make) -> None:
+    rows = [
+        Row(label=label, published=("1.0",), train=f"{label}@coco", notes={ALL: "from a talk"})
+        for label in ("mae", "dino")
+    ]
+    far = Column(task="k", metric="m", measure=KNN.measure, differs="label set: unknown")
+    shown = filled(table(*rows, columns=(far,)), *(run(row.train) for row in rows))
+    text = table_formats.render(shown, "text")
+    assert text.count("from a talk") == text.count("label set: unknown") == 1
+    assert "[a]" not in text
+
+
+def test_terminals_get_no_control_characters(run: Make) -> None:
+    failure = Failure(
+        "m", "", "knn@imagenet1k", 0, "\x1b[31mno\n\nfolder", "", "", train="mae@coco"
+    )
+    for form in ("text", "md", "csv", "latex"):
+        shown = table_formats.render(filled(table(MAE), failed=[failure]), form)
+        assert "\x1b" not in shown
+        assert "[31mno folder" in shown.replace("\\", "")
+
+
+def test_html_holds_no_tag_of_a_stranger(hostile: tables.Filled) -> None:
+    found: set[str] = set()
+
+    class Reader(HTMLParser):
+        def handle_starttag(self, tag: str, attrs: object) -> None:
+            found.add(tag)
+
+    Reader().feed(table_formats.render(hostile, "html"))
+    assert found <= {
+        *("html", "head", "meta", "title", "style", "body", "div", "table", "caption", "thead"),
+        *("tbody", "tr", "th", "td", "br", "small", "ul", "li"),
+    }
+
+
+def test_latex_has_no_bare_special_character(hostile: tables.Filled) -> None:
+    shown = table_formats.render(hostile, "latex")
+    body = shown.partition("\\midrule")[2].partition("\\bottomrule")[0]
+    for line in filter(None, body.split("\n")):
+        assert line.endswith(r" \\")
+        assert len(re.findall(r"(?<!\\)&", line)) == 1
+        assert not re.findall(r"(?<!\\)[$_#%]", line)
+
+
 def test_text_fits_the_terminal(run: Make) -> None:
     columns = tuple(Column(task=f"task {i}", metric="m", measure=KNN.measure) for i in range(9))
     row = Row(label="MAE", published=("1.0",) * 9, train="mae@coco")
@@ -375,81 +578,3 @@ def test_text_fits_the_terminal(run: Make) -> None:
     body = shown.partition("\n\n")[2].rpartition("\n\n")[0]
     assert max(map(len, body.splitlines())) <= 80
     assert all(f"task {i}" in body for i in range(9))
-
-
-# The command
-
-
-def command(monkeypatch: pytest.MonkeyPatch, *words: str) -> int:
-    monkeypatch.setattr(sys, "argv", ["sslbench", *words])
-    with pytest.raises(SystemExit) as stopped:
-        cli.main()
-    return int(stopped.value.code or 0)
-
-
-def test_command_prints_what_there_is(
-    monkeypatch: pytest.MonkeyPatch,
-    capsys: pytest.CaptureFixture[str],
-    run: Make,
-    tmp_path: Path,
-    store_of: Callable[..., Store],
-) -> None:
-    store = store_of(run(mini("dino"), spec="knn@mini_objects?k=20"))
-    words = ["table", "slotmim/1", "--no-run", "--results", str(store.root)]
-    assert command(monkeypatch, *words, "--json") == 0
-    cells = json.loads(capsys.readouterr().out)["cells"]
-    assert {cell["row"] for cell in cells} >= {"DINO", "SlotMIM"}
-    assert command(monkeypatch, *words, "--out", str(tmp_path / "t.md"), "--format", "md") == 0
-    assert "DINO" in (tmp_path / "t.md").read_text()
-    capsys.readouterr()
-    assert command(monkeypatch, *words, "--check") == 1
-    assert "0 agree" in capsys.readouterr().err
-    assert command(monkeypatch, "table", "slotmim") == 0
-    assert "slotmim/4" in capsys.readouterr().out
-
-
-@pytest.mark.parametrize(
-    ("words", "advice"),
-    [
-        (["slotmm/1"], "did you mean 'slotmim'"),
-        (["slotmim/44"], "did you mean '4'"),
-        (["slotmim/1", "--scale", "min"], "did you mean 'mini'"),
-        (["slotmim/1", "--format", "htm"], "did you mean 'html'"),
-        (["slotmim/1", "--rows", "DIN"], "did you mean 'DINO'"),
-        (["slotmim/1", "--use", "DIN=x"], "did you mean 'DINO'"),
-        (["slotmim/1", "--set", "epochs", "--no-run"], "KEY=VALUE"),
-        (["slotmim/1", "--scale", "mini", "--check"], "mini scale"),
-    ],
-)
-def test_bad_requests_are_answered_with_advice(
-    monkeypatch: pytest.MonkeyPatch,
-    capsys: pytest.CaptureFixture[str],
-    words: list[str],
-    advice: str,
-) -> None:
-    assert command(monkeypatch, "table", *words) == 2
-    assert advice in capsys.readouterr().err
-
-
-def test_printing_a_table_loads_no_torch(tmp_path: Path) -> None:
-    code = (
-        "import sys; sys.argv = ['sslbench', 'table', 'slotmim/1', '--no-run']\n"
-        "from bench.cli import main\n"
-        "try: main()\n"
-        "except SystemExit as stop: assert not stop.code\n"
-        "assert 'torch' not in sys.modules"
-    )
-    done = subprocess.run(
-        [sys.executable, "-c", code],
-        cwd=tmp_path,
-        capture_output=True,
-        text=True,
-        check=False,
-        env={"PYTHONPATH": str(Path(__file__).resolve().parents[2])},
-    )
-    assert done.returncode == 0, done.stderr
-
-
-def test_unknown_rows_are_refused_by_the_matrix() -> None:
-    with pytest.raises(SpecError):
-        tables.matrix(table(Row(label="x", train="nonsense")), "paper", sets=(("a", "b c,d"),))
