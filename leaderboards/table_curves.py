@@ -11,7 +11,7 @@ from leaderboards.cells import pretraining
 from leaderboards.columns import Column, columns_of
 from leaderboards.paper import Row
 from leaderboards.series import AXES, Curve, Series, grouped, law_through
-from leaderboards.tables import Filled
+from leaderboards.table_cells import Filled
 
 Point = tuple[Row, Summary]
 

@@ -8,9 +8,10 @@ from typing import Any
 
 from leaderboards.formats import escape_latex, escape_markdown, printable
 from leaderboards.measured import specs_of
+from leaderboards.table_cells import Filled, FilledRow
 from leaderboards.table_notes import Footnotes, ours_of, shown, title
+from leaderboards.table_rows import row_name
 from leaderboards.table_text import text
-from leaderboards.tables import Filled, FilledRow, row_name
 
 __all__ = ["FORMATS", "Footnotes", "ours_of", "records", "render"]
 

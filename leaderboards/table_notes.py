@@ -5,7 +5,7 @@ from typing import NamedTuple
 
 from leaderboards.cells import MINI_NOTE
 from leaderboards.measured import specs_of
-from leaderboards.tables import Filled, FilledCell, Verdict
+from leaderboards.table_cells import Filled, FilledCell, Verdict
 
 MARKS: dict[Verdict, str] = {"agrees": "=", "differs": "!", "uncertain": "?"}
 NOTHING, ON_TEST = "-", "†"

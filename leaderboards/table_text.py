@@ -6,8 +6,9 @@ from collections.abc import Sequence
 from leaderboards.formats import printable
 from leaderboards.paper import Column
 from leaderboards.plain_text import columns_wide
+from leaderboards.table_cells import Filled, FilledCell
 from leaderboards.table_notes import Footnotes, shown, title
-from leaderboards.tables import Filled, FilledCell, row_name
+from leaderboards.table_rows import row_name
 
 Block = list[str]  # lines of one width
 _NARROW = 16  # a heading is not broken into shorter lines than this

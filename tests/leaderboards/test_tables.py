@@ -28,6 +28,7 @@ from leaderboards.paper import (
     Table,
     mini,
 )
+from leaderboards.table_cells import number
 from leaderboards.table_rows import left_out
 
 Make = Callable[..., Result]
@@ -354,7 +355,7 @@ def test_rows_of_one_label_are_told_apart_by_what_differs(run: Make) -> None:
     [("45.1", 45.1), ("~3.3x", 3.3), ("1x", 1.0), ("?", None), ("241K", None), ("collapse", None)],
 )
 def test_printed_numbers(text: str, value: float | None) -> None:
-    assert tables.number(text) == value
+    assert number(text) == value
 
 
 def test_the_newest_version_on_the_largest_data_counts(run: Make) -> None:
