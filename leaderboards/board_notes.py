@@ -3,7 +3,7 @@
 from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING
 
-from leaderboards.cells import MINI_NOTE, pretraining
+from leaderboards.cells import MINI_NOTE
 
 if TYPE_CHECKING:
     from leaderboards.ranking import Board
@@ -62,9 +62,12 @@ def _warnings(board: "Board") -> Iterator[str]:
             "not comparable with scores chosen on held-out training data."
         )
     for row in board.rows:
-        found = [result for cell in row.cells if cell is not None for result in cell.results]
-        models = {id(result.model): result for result in found}.values()
-        for why in {str(pretraining(one).get("collapsed") or ""): None for one in models}:
+        # Trainings of other seeds may have collapsed where the first did not.
+        again = [cell for cell in row.cells if cell is not None and cell.trainings > 1]
+        models = [row.model, *(result.model for cell in again for result in cell.results)]
+        for why in dict.fromkeys(
+            str((m.get("pretrain") or {}).get("collapsed") or "") for m in models
+        ):
             if why:
                 yield f"{row.name} collapsed in pre-training: {why}."
     if board.failures:

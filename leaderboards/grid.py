@@ -1,8 +1,8 @@
 """All cells of a board at once: what `aggregate` does for one, and the places in each column."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Hashable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 import numpy.typing as npt
@@ -14,6 +14,7 @@ from leaderboards.columns import Column, ColumnKey
 from leaderboards.places import Floats, places
 
 Array = npt.NDArray[Any]
+T = TypeVar("T", bound=Hashable)
 
 
 @dataclass(frozen=True)
@@ -39,10 +40,11 @@ def grid_of(models: Sequence[Sequence[Summary]], columns: Mapping[ColumnKey, Col
     """The cells of models, each given by its results, in the columns."""
     shape = height, width = len(models), len(columns)
     results = [result for found in models for result in found]
+    settings, setting = _numbered([result.setting for result in results])
     numbers = {key: number for number, key in enumerate(columns)}
+    column = np.array([numbers[one.measurement] for one in settings])[setting]
     row = np.repeat(np.arange(height), [len(found) for found in models])
-    column = _of_settings(results, lambda setting: numbers[setting.measurement])
-    keys, found = _aggregated(results, row * width + column)
+    keys, found = _aggregated(results, row * width + column, settings, setting)
     rows, placed = keys // width, keys % width
     low = np.fmin(found["low"], found["seed_low"])  # of the bands; passes over NaN
     high = np.fmax(found["high"], found["seed_high"])
@@ -64,13 +66,17 @@ def grid_of(models: Sequence[Sequence[Summary]], columns: Mapping[ColumnKey, Col
     return Grid(cells, rank, first, last, relative)
 
 
-def _aggregated(results: Sequence[Summary], cell: Array) -> tuple[Array, dict[str, Any]]:
-    """The numbers of the cells that have results, sorted, and the fields of `Cell` for each."""
-    trainings = {w: i for i, w in enumerate(dict.fromkeys(r.weights for r in results))}
-    training = np.array([trainings[r.weights] for r in results])
+def _aggregated(
+    results: Sequence[Summary], cell: Array, settings: Sequence[Setting], setting: Array
+) -> tuple[Array, dict[str, Any]]:
+    """The numbers of the cells that have results, sorted, and the fields of `Cell` for each.
+
+    `cell` numbers the cell of each result, `setting` its setting.
+    """
+    _, training = _numbered([result.weights for result in results])
     order = np.lexsort((training, cell))
     results = [results[i] for i in order.tolist()]
-    cell, training, n = cell[order], training[order], len(results)
+    cell, training, setting, n = cell[order], training[order], setting[order], len(results)
     is_first = np.diff(cell, prepend=-1) != 0
     starts = np.flatnonzero(is_first)  # of each cell
     parts = np.flatnonzero(is_first | (np.diff(training, prepend=-1) != 0))  # of each training
@@ -86,9 +92,9 @@ def _aggregated(results: Sequence[Summary], cell: Array) -> tuple[Array, dict[st
     value = np.array([r.value for r in results])
     low = balanced(means(np.array([r.low for r in results], np.float64)))  # None becomes NaN,
     high = balanced(means(np.array([r.high for r in results], np.float64)))  # which spreads
-    seeds: dict[int, int] = {}
-    seed = _of_settings(results, lambda setting: seeds.setdefault(setting.seed, len(seeds)))
-    pairs = np.unique(cell * len(seeds) + seed) // len(seeds)  # a cell for each of its seeds
+    seeds, seed = _numbered([one.seed for one in settings])
+    chosen = np.array([chosen_on_test(one) for one in settings])[setting]
+    pairs = np.unique(cell * len(seeds) + seed[setting])  # of a cell and one of its seeds
     of_training = means(value)
     return cell[starts], {
         "value": balanced(of_training),
@@ -97,10 +103,10 @@ def _aggregated(results: Sequence[Summary], cell: Array) -> tuple[Array, dict[st
         "seed_low": np.minimum.reduceat(value, starts),
         "seed_high": np.maximum.reduceat(value, starts),
         "seeds": sizes,
-        "selected_on_test": np.logical_or.reduceat(_of_settings(results, chosen_on_test), starts),
+        "selected_on_test": np.logical_or.reduceat(chosen, starts),
         "results": [tuple(results[a : a + k]) for a, k in zip(starts, sizes, strict=True)],
         "trainings": counts,
-        "evaluations": np.unique(pairs, return_counts=True)[1],
+        "evaluations": np.unique(pairs // len(seeds), return_counts=True)[1],
         "training_low": np.minimum.reduceat(of_training, of_cell),
         "training_high": np.maximum.reduceat(of_training, of_cell),
     }
@@ -114,11 +120,10 @@ def _relative(value: Floats, lower_is_better: bool) -> Floats:
     return np.asarray(best / value if lower_is_better else value / best)
 
 
-def _of_settings(results: Sequence[Summary], of: Callable[[Setting], Any]) -> Array:
-    """(n,) what holds of the setting of each result; asked once for each setting."""
-    settings = [result.setting for result in results]
-    known = {setting: of(setting) for setting in dict.fromkeys(settings)}
-    return np.array([known[setting] for setting in settings])
+def _numbered(values: Sequence[T]) -> tuple[list[T], Array]:
+    """The different values in the order in which they come, and the number of each of (n,)."""
+    numbers = {value: number for number, value in enumerate(dict.fromkeys(values))}
+    return list(numbers), np.array([numbers[value] for value in values])
 
 
 def _plain(column: Array | list[Any]) -> list[Any]:

@@ -3,11 +3,11 @@
 import re
 import textwrap
 import unicodedata
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from functools import cache
 
 from leaderboards.columns import Column
-from leaderboards.formats import FRONT, costs, interval, printable, seeds, standing
+from leaderboards.formats import FRONT, costs, printable, seeds, standing
 from leaderboards.ranking import Board, Cell
 
 TIED, GROUP = "*", "²"
@@ -42,17 +42,12 @@ def text(board: Board, width: int | None = None) -> str:
     tables = []
     for part in _fit(blocks, width):
         lines = ["  ".join(line).rstrip() for line in zip(*part, strict=True)]
-        rule = "-" * max(_widths(lines))
+        rule = "-" * (sum(columns_wide(block[0]) + 2 for block in part) - 2)
         tables.append("\n".join([*filter(None, lines[:tall]), rule, *lines[tall:]]))
     notes = [printable(note) for note in board.notes(TIED, GROUP, FRONT)]
     if width is not None:
         notes = [textwrap.fill(note, max(width, 40), subsequent_indent="  ") for note in notes]
     return "\n\n".join(tables) + "\n\n" + "\n".join(notes) + "\n"
-
-
-def _widths(lines: Sequence[str]) -> list[int]:
-    plain = _ONE_COLUMN.fullmatch("".join(lines))  # a board has a million pieces
-    return list(map(len if plain else columns_wide, lines))
 
 
 def columns_wide(text: str) -> int:
@@ -75,18 +70,26 @@ def _heading(column: Column) -> list[str]:
 
 def _scores(cells: Sequence[Cell | None], column: Column, width: int | None) -> list[str]:
     """The cells of one column, with decimal points, brackets and marks below one another."""
-    short = width is not None
-    marked = cache(_marks)
-    scores = ["-" if cell is None else column.show(cell.value) for cell in cells]
+    short, marked = width is not None, cache(_marks)
+    measured = [cell for cell in cells if cell is not None]
+    sure = [(c.low, c.high) for c in measured if c.low is not None and c.high is not None]
+    values = _shown([cell.value for cell in measured], column)
+    lows = _shown([low for low, _ in sure], column)
+    highs = _shown([high for _, high in sure], column)
+    scores = ["-" if c is None else next(values) for c in cells]
     marks = [
         "" if c is None else marked(c.tied_with_best, c.group, c.selected_on_test) for c in cells
     ]
-    bands = ["" if cell is None else interval(cell, column) for cell in cells]
-    spreads = [
-        "" if cell is None or cell.seeds == 1 else seeds(cell, column, short) for cell in cells
-    ]
+    bands = ["" if c is None or c.low is None else f"[{next(lows)}, {next(highs)}]" for c in cells]
+    spreads = ["" if c is None or c.seeds == 1 else seeds(c, column, short) for c in cells]
     parts = (_filled(scores, ">"), _filled(marks, "<"), _filled(bands, ">"), _filled(spreads, "<"))
     return [f"{a}{b} {c} {d}".rstrip() for a, b, c, d in zip(*parts, strict=True)]
+
+
+def _shown(values: Sequence[float], column: Column) -> Iterator[str]:
+    """`Column.show` of each value: a hundred thousand take a third of the time in one go."""
+    form = f"%.{column.decimals}f " * len(values)
+    return iter((form % tuple(100 * v if column.percent else v for v in values)).split())
 
 
 def _marks(tied: bool, group: int, chosen: bool) -> str:
@@ -96,11 +99,14 @@ def _marks(tied: bool, group: int, chosen: bool) -> str:
 
 def _filled(lines: Sequence[str], side: str) -> list[str]:
     """The lines in equal width, with what they lack on the other side than `side`."""
-    widths = _widths(lines)
+    if _ONE_COLUMN.fullmatch("".join(lines)):
+        widest = max(map(len, lines))
+        return [line.rjust(widest) if side == ">" else line.ljust(widest) for line in lines]
+    widths = list(map(columns_wide, lines))
     widest = max(widths)
     gaps = [" " * (widest - width) for width in widths]
     pairs = zip(lines, gaps, strict=True)
-    return [gap + line for line, gap in pairs] if side == ">" else [a + b for a, b in pairs]
+    return [gap + line if side == ">" else line + gap for line, gap in pairs]
 
 
 def _clipped(name: str, width: int | None) -> str:
