@@ -75,11 +75,12 @@ def csv(board: Board) -> str:
     names = [f"{c.label} {name}".removesuffix(" value") for c in board.columns for name in _CELL]
     stream = io.StringIO()
     writer = csv_files.writer(stream, lineterminator="\n")
-    writer.writerow([*_facts(board.rows[0]), *names])
+    writer.writerow([*_facts(board.rows[0]), *map(printable, names)])
     for row in board.rows:
         cells = zip(row.cells, row.ranks, strict=True)
         numbers = [value for cell, rank in cells for value in _numbers(cell, rank)]
-        writer.writerow([*_facts(row).values(), *numbers])
+        facts = [printable(v) if isinstance(v, str) else v for v in _facts(row).values()]
+        writer.writerow([*facts, *numbers])
     return stream.getvalue()
 
 
@@ -198,7 +199,7 @@ def _facts(row: Row) -> dict[str, Any]:
     """What a model is, how it stands, and what it cost."""
     trained = row.model.get("pretrain") or {}
     return {
-        "model": printable(row.name),
+        "model": row.name,
         "method": row.model.get("method"),
         "arch": row.model.get("arch"),
         "pretrain_dataset": None if (dataset := trained.get("dataset")) is None else str(dataset),

@@ -123,6 +123,23 @@ def test_a_summary_of_a_result_that_is_not_stored_holds_it() -> None:
     assert summary.digest == whole.identity.digest
 
 
+def test_a_summary_may_head_another_of_its_metrics(tmp_path: Path) -> None:
+    metrics = {"top1": Metric(0.5, 0.4, 0.6, 9), "further": Metric(0.25, n=7)}
+    write(tmp_path, result(metrics=metrics))
+    settle()
+    for one in (*summaries(Store(tmp_path)), *summaries(Store(tmp_path)), Summary.of(result())):
+        other = one.headed("further" if one.folder else "x")
+        assert other is not None
+        assert one.headed("top1") is one
+        assert one.headed("map") is None
+        if one.folder:
+            assert (other.value, other.low, other.high, other.n) == (0.25, None, None, 7)
+        assert other.headline == other.setting.measurement.headline != one.headline
+        assert other.metrics == one.metrics
+        assert other.identity == one.identity
+        assert other.full.provenance == one.full.provenance
+
+
 def test_a_folder_damaged_later_is_named_by_who_asks_for_all_of_it(tmp_path: Path) -> None:
     (folder,) = write(tmp_path, result())
     (summary,) = summaries(Store(tmp_path))

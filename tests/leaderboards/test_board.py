@@ -17,6 +17,7 @@ from bench.store import Store
 from leaderboards.board import FORMATS, board, frame, render, write_board
 from leaderboards.cells import lower_is_better
 from leaderboards.formats import escape_latex, escape_markdown
+from leaderboards.plain_text import columns_wide
 from leaderboards.ranking import Board
 
 Make = Callable[..., Result]
@@ -220,6 +221,33 @@ def test_text_fits_the_width_by_going_on_below(three: Store) -> None:
     for table in tables:
         _, body = re.split(r"\n-+\n", table)
         assert [line.split()[0] for line in body.splitlines()] == ["high", "middle", "low"]
+
+
+@pytest.mark.parametrize("width", [80, 100, 140])
+def test_a_real_board_stays_within_the_terminal(store_of: Fill, result: Make, width: int) -> None:
+    specs = ("knn@imagenet1k?k=20", "segknn@ade20k?lists=validation", "davis@davis2017")
+    store = store_of(
+        *(
+            result(f"{name}-vits16-coco-plus-800ep{'-long' * 20}-s{t}", 0.5, spec=spec, seed=seed)
+            for name in ("slotmim", "漢字")
+            for spec in specs
+            for seed in range(2)
+            for t in range(2)
+        )
+    )
+    for table in render(board(store), width=width).split("\n\n"):
+        assert all(columns_wide(line) <= width for line in table.splitlines())
+
+
+@pytest.mark.parametrize("format", sorted(FORMATS))
+def test_no_name_moves_the_cursor_or_turns_the_text(
+    store_of: Fill, result: Make, format: str
+) -> None:
+    pretrain = {"collapsed": "yes\x1b[2J", "dataset": "a\x1b[31m"}
+    store = store_of(result("red\x1b[31m\u202ename\r\nb", 0.5, method="m\x07", pretrain=pretrain))
+    text = render(board(store), format)
+    assert "red" in text
+    assert not set(text) & set("\x1b\x07\u202e\r")
 
 
 def test_csv_keeps_every_digit(three: Store) -> None:
