@@ -66,8 +66,9 @@ def summaries(store: Store, verify: bool = False) -> list[Summary]:
             if len(store.problems) == problems:
                 fresh[folder] = entry
         found += entry[1]
-    if fresh or len(kept) < len(known):
-        _keep(store.root, kept, fresh, began, gone=len(kept) < len(known))
+    gone = len(kept) < len(known)
+    if gone or (fresh and found):  # nothing is left in a folder that is no store
+        _keep(store.root, kept, fresh, began, gone)
     return found
 
 

@@ -458,6 +458,13 @@ def test_a_store_that_is_not_there_is_empty_and_stays_away(tmp_path: Path) -> No
     assert not (tmp_path / "none").exists()
 
 
+def test_a_folder_that_is_no_store_is_left_as_it_is(tmp_path: Path) -> None:
+    (tmp_path / "some" / "folder").mkdir(parents=True)
+    settle()
+    assert agrees(tmp_path) == []
+    assert [path.name for path in tmp_path.iterdir()] == ["some"]
+
+
 @pytest.mark.parametrize("stage", ["mkdir", "save", "replace"])
 def test_a_disk_that_refuses_the_index_changes_no_answer(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, stage: str
