@@ -1,7 +1,8 @@
-"""The options that several commands share, and how a command prints JSON."""
+"""What several commands share: options, how they end when interrupted, how they print JSON."""
 
 import json
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -21,6 +22,16 @@ BatchSize = Annotated[int, typer.Option(help="Images a forward pass takes.")]
 Workers = Annotated[int, typer.Option(help="Loader processes.")]
 Precision = Annotated[str, typer.Option(help="fp32, bf16 or fp16.")]
 Cache = Annotated[Path | None, typer.Option(help="Feature cache; by default inside --results.")]
+
+
+@contextmanager
+def continuable() -> Iterator[None]:
+    """Within, Ctrl-C ends the command with 130 and says that it can go on."""
+    try:
+        yield
+    except KeyboardInterrupt:
+        typer.echo("\ninterrupted: the same command continues where this one stopped", err=True)
+        raise typer.Exit(130) from None
 
 
 def emit(values: Mapping[str, Any]) -> None:

@@ -1,11 +1,13 @@
 """Runs cells in this process; a failing cell never stops the others."""
 
+import json
 import sys
 import tempfile
 import traceback
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import torch
 
@@ -92,6 +94,15 @@ class Report:
         reasons = list(self.failed.values())
         told = reasons.count(self.failed[cell]) > 1
         say(f"failed {cell}: {'for the same reason' if told else self.failed[cell]}")
+
+    def to_json(self) -> dict[str, Any]:
+        """All of it as JSON values."""
+        return {
+            "trained": list(map(str, self.trained)),
+            "ran": [json.loads(result.to_json()) for result in self.ran],
+            "stood": [json.loads(result.to_json()) for result in self.stood],
+            "failed": self.failed,
+        }
 
     def summary(self, results: Path) -> str:
         """What happened, in a few lines; cells that failed for one reason stand together."""

@@ -1,6 +1,5 @@
 """`sslbench eval`."""
 
-import json
 from pathlib import Path
 from typing import Annotated
 
@@ -16,6 +15,7 @@ from bench.arguments import (
     Results,
     SkipBad,
     Workers,
+    continuable,
     emit,
 )
 
@@ -50,15 +50,10 @@ def command(
         precision=precision,
         skip_bad=skip_bad,
     )
-    try:
+    with continuable():
         report = evaluate(models, tasks, Store(results), settings)
-    except KeyboardInterrupt:
-        typer.echo("\ninterrupted: the same command continues where this one stopped", err=True)
-        raise typer.Exit(130) from None
     if as_json:
-        cells = {"ran": report.ran, "stood": report.stood}
-        listed = {k: [json.loads(r.to_json()) for r in v] for k, v in cells.items()}
-        emit({**listed, "failed": report.failed})
+        emit(report.to_json())
     else:
         typer.echo(report.summary(results))
     if report.failed:

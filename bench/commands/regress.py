@@ -6,7 +6,7 @@ from typing import Annotated
 import typer
 
 from bench import registry
-from bench.arguments import BatchSize, Data, Device, Json, Workers, emit
+from bench.arguments import BatchSize, Device, Json, Workers, emit
 from bench.errors import SpecError
 
 
@@ -21,13 +21,19 @@ def command(
     mini: Annotated[
         int,
         typer.Option(
-            help="With --update: use a mini benchmark of so many images where no --data is given."
+            help="With --update: a mini benchmark of so many images is written, and measured on."
         ),
     ] = 0,
     keep: Annotated[
         Path | None, typer.Option(help="Empty folder for runs and results, else thrown away.")
     ] = None,
-    data: Data = None,
+    data: Annotated[
+        Path | None,
+        typer.Option(
+            help="Folder with the data sets; by default the mini benchmark that the baseline "
+            "declares, else SSLBENCH_DATA."
+        ),
+    ] = None,
     device: Device = "",
     batch_size: BatchSize = 128,
     workers: Workers = 2,
@@ -41,9 +47,13 @@ def command(
         raise SpecError("--matrix and --mini declare a baseline: they go with --update")
     subset, before = gate.declared(baseline, matrix, mini)
     settings = Settings(data=data, device=device, batch_size=batch_size, workers=workers)
-    with gate.working_folder(keep) as folder:
-        report, store = gate.measure(subset, folder, settings)
-        now = registry.attribute("leaderboards.baseline:recorded")(store, report.ran)
+    try:
+        with gate.working_folder(keep) as folder:
+            report, store = gate.measure(subset, folder, settings)
+            now = registry.attribute("leaderboards.baseline:recorded")(store, report.ran)
+    except KeyboardInterrupt:
+        typer.echo("\ninterrupted: nothing was judged or recorded", err=True)
+        raise typer.Exit(130) from None
     for name, reason in report.failed.items():
         typer.echo(f"failed: {name}: {reason}", err=True)
     if update:

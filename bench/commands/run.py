@@ -1,6 +1,5 @@
 """`sslbench run`."""
 
-import json
 from pathlib import Path
 from typing import Annotated
 
@@ -15,6 +14,7 @@ from bench.arguments import (
     Precision,
     SkipBad,
     Workers,
+    continuable,
     emit,
 )
 
@@ -71,15 +71,10 @@ def command(
         precision=precision,
         skip_bad=skip_bad,
     )
-    try:
+    with continuable():
         report = matrices.run(wanted, Store(results), settings, runs)
-    except KeyboardInterrupt:
-        typer.echo("\ninterrupted: the same command continues where this one stopped", err=True)
-        raise typer.Exit(130) from None
     if as_json:
-        cells = {"ran": report.ran, "stood": report.stood}
-        listed = {k: [json.loads(r.to_json()) for r in v] for k, v in cells.items()}
-        emit({"trained": list(map(str, report.trained)), **listed, "failed": report.failed})
+        emit(report.to_json())
     else:
         typer.echo(report.summary(results))
     if report.failed:

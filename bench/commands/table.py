@@ -17,6 +17,7 @@ from bench.arguments import (
     Results,
     SkipBad,
     Workers,
+    continuable,
     emit,
 )
 from bench.errors import SpecError, StoreError, nearest
@@ -123,11 +124,8 @@ def command(
             precision=precision,
             skip_bad=skip_bad,
         )
-        try:
+        with continuable():
             failed = matrices.run(matrix, store, settings, runs).failed
-        except KeyboardInterrupt:
-            typer.echo("\ninterrupted: the same command continues where this one stopped", err=True)
-            raise typer.Exit(130) from None
     fill = registry.attribute("leaderboards.tables:fill_from")
     filled = fill(store, paper, table, scale, tolerance=tolerance, **wishes)
     show(filled, form, out, as_json, failed)
