@@ -31,7 +31,7 @@ $(STAMP): pyproject.toml constraints.txt
 	    echo "Name a newer one, for example: make venv PYTHON=python3.12"; \
 	    exit 1; }; \
 	  $(PYTHON) -m venv $(VENV); }
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[dev]'
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[dev,robot]'
 	@touch $@
 
 demo: venv

@@ -1,0 +1,91 @@
+"""The contract of a simulator: seeded episodes of one task, frames, states and an expert."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from typing import Any, ClassVar, Protocol
+
+import numpy as np
+import numpy.typing as npt
+
+from bench import registry
+from tasks.robot.simulators.rules import Rules
+
+Action = npt.NDArray[np.float64]  # (action_size,) in [-1, 1]
+State = npt.NDArray[np.float64]  # (s,)
+Frame = npt.NDArray[np.uint8]  # (frame_px, frame_px, 3)
+
+
+class Expert(Protocol):
+    """A scripted controller of one episode, made after `reset`."""
+
+    def act(self) -> Action:
+        """What it does now, clipped to [-1, 1]; looks at the simulator, moves nothing."""
+
+
+class Simulator(ABC):
+    """Episodes of one task; the same seed and actions give the same states and frames.
+
+    Heavy packages are imported by the subclass's constructor. An object belongs to one process and
+    is closed before that ends; it renders nothing, and needs no GL, before the first `frame`.
+    """
+
+    packages: ClassVar[tuple[str, ...]]  # distributions whose versions change an episode
+    action_size: ClassVar[int]
+    noisy: ClassVar[tuple[int, ...]]  # the places of an action that noise may be added to
+
+    def __init__(self, rules: Rules) -> None:
+        self.rules = rules
+
+    @abstractmethod
+    def reset(self, seed: int) -> None:
+        """Begins the episode of a seed: all that is random in it follows from the seed."""
+
+    @abstractmethod
+    def step(self, action: Action) -> bool:
+        """Holds an action for one decision; whether the task is solved after it."""
+
+    @abstractmethod
+    def state(self) -> State:
+        """What a policy without eyes would be told: joints and objects."""
+
+    @abstractmethod
+    def frame(self) -> Frame:
+        """What the camera sees now, a copy."""
+
+    @abstractmethod
+    def expert(self) -> Expert:
+        """The scripted controller, for the episode that has just been reset."""
+
+    @abstractmethod
+    def close(self) -> None:
+        """Frees the renderer and the simulation; may be called twice."""
+
+    def __enter__(self) -> Simulator:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+
+#: Where the simulator of each suite is; nothing is imported before it is asked for.
+SUITES = {
+    "franka_kitchen": "tasks.robot.simulators.kitchen:Kitchen",
+    "metaworld": "tasks.robot.simulators.metaworld:MetaWorld",
+}
+
+
+def simulator_class(suite: str) -> type[Simulator]:
+    """The class of a suite's simulator; its constructor imports the heavy packages."""
+    found: Any = registry.attribute(SUITES[suite])
+    return found  # type: ignore[no-any-return]
+
+
+def simulate(rules: Rules) -> Simulator:
+    """A simulator of the task, not yet reset.
+
+    Raises:
+        MissingPackage: the extra `robot` is not installed.
+        DataError: its packages are of versions that do not work together.
+    """
+    return simulator_class(rules.suite)(rules)
