@@ -68,6 +68,7 @@ class Backbone(nn.Module):
         self._token_shapes: dict[int, tuple[int, int]] = {}
         self.embed_dim = self._trunk.widths[-1]
         self.depth = self._trunk.depth
+        self.num_heads = self._trunk.num_heads
         self.patch_size = self._trunk.patch_size
         self.has_cls = self._trunk.has_cls
 

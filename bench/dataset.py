@@ -50,7 +50,7 @@ class Dataset(ABC):
     """
 
     title: ClassVar[str]
-    folders: ClassVar[tuple[str, ...]]  # names looked for under the data root, best first
+    folders: ClassVar[tuple[str, ...]]  # looked for under the data root, best first; () for none
     tree: ClassVar[str]  # the expected layout, shown in errors
     splits: ClassVar[tuple[str, ...]] = ("train", "val")
     counts: ClassVar[dict[str, int]] = {}  # images of each whole split, where that is one number
@@ -224,7 +224,7 @@ def _folder_of(
     part: DatasetPart, cls: type[Dataset], options: Mapping[str, str], explicit: Path | None
 ) -> Path:
     if "path" not in cls.modifiers:
-        return cls.locate(data_root(explicit))
+        return cls.locate(data_root(explicit)) if cls.folders else Path()
     if "path" not in options:
         raise SpecError(f"{part}: say where the images are, {part.name}[path=DIR]")
     return find_path(options["path"], [Path(), *_given_root(explicit)], "folder")

@@ -21,11 +21,12 @@ from bench.records import Metric
 Statistic = Callable[[npt.NDArray[Any]], float]
 
 
-def wilson(successes: int, n: int, level: float = 0.95) -> tuple[float, float]:
+def wilson(successes: float, n: float, level: float = 0.95) -> tuple[float, float]:
     """Wilson's score interval of a rate, (low, high) within [0, 1].
 
     Wilson (1927), J. Am. Stat. Assoc. 22: the rates p with |k/n - p| <= z sqrt(p (1 - p) / n).
-    Unlike the normal approximation it stays honest at 0 % and 100 % and for few samples.
+    Unlike the normal approximation it stays honest at 0 % and 100 % and for few samples. An
+    effective sample size need not be whole.
     """
     if not (0 <= successes <= n and n > 0):
         raise SSLBenchError(

@@ -30,6 +30,7 @@ class SwinTrunk(Trunk):
         self._blocks = blocks_of(swin)
         self.depth = len(self._blocks)
         self.widths = tuple(int(block.dim) for block in self._blocks)
+        self.num_heads = int(self._blocks[-1].attn.num_heads)
         self.patch_size = stride_of(swin)
 
     def walk(

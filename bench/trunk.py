@@ -33,12 +33,14 @@ class Trunk(ABC):
     Attributes:
         depth: number of blocks.
         widths: width of the tokens after each block.
+        num_heads: attention heads of the last block.
         patch_size: pixels between neighbouring patches of the last block.
         has_cls: whether there is a CLS token.
     """
 
     depth: int
     widths: tuple[int, ...]
+    num_heads: int
     patch_size: int
     has_cls: bool
 

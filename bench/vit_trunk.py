@@ -29,6 +29,7 @@ class ViTTrunk(Trunk):
         self._prefix = int(vit.num_prefix_tokens)
         self.depth = len(vit.blocks)
         self.widths = (int(vit.embed_dim),) * self.depth
+        self.num_heads = int(getattr(getattr(vit.blocks[-1], "attn", None), "num_heads", 1))
         self.patch_size = int(vit.patch_embed.patch_size[0])
         self.has_cls = bool(vit.has_class_token)
 

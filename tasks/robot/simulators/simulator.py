@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import atexit
+import importlib.metadata
 from abc import ABC, abstractmethod
-from typing import Any, ClassVar, Protocol
+from functools import cache
+from typing import ClassVar, Protocol
 
 import numpy as np
 import numpy.typing as npt
 
 from bench import registry
+from bench.errors import MissingPackage
 from tasks.robot.simulators.rules import Rules
 
 Action = npt.NDArray[np.float64]  # (action_size,) in [-1, 1]
@@ -68,17 +72,44 @@ class Simulator(ABC):
         self.close()
 
 
-#: Where the simulator of each suite is; nothing is imported before it is asked for.
-SUITES = {
+#: Where each suite's rules and simulator are; nothing is imported before it is asked for.
+_RULES = {
+    "franka_kitchen": "tasks.robot.simulators.kitchen_tasks:RULES",
+    "metaworld": "tasks.robot.simulators.metaworld_tasks:RULES",
+}
+_CLASSES = {
     "franka_kitchen": "tasks.robot.simulators.kitchen:Kitchen",
     "metaworld": "tasks.robot.simulators.metaworld:MetaWorld",
 }
 
 
+def rules_of(suite: str, task: str) -> Rules:
+    """The literature's rules of a task."""
+    found: dict[str, Rules] = registry.attribute(_RULES[suite])
+    return found[task]
+
+
 def simulator_class(suite: str) -> type[Simulator]:
     """The class of a suite's simulator; its constructor imports the heavy packages."""
-    found: Any = registry.attribute(SUITES[suite])
-    return found  # type: ignore[no-any-return]
+    found: type[Simulator] = registry.attribute(_CLASSES[suite])
+    return found
+
+
+def versions_of(suite: str) -> str:
+    """The packages that simulate a suite, with their versions: they change episodes and frames.
+
+    Raises:
+        MissingPackage: one of them is not installed.
+    """
+    found = []
+    for name in simulator_class(suite).packages:
+        try:
+            found.append(f"{name} {importlib.metadata.version(name)}")
+        except importlib.metadata.PackageNotFoundError as error:
+            raise MissingPackage(
+                f"{name} is needed here but not installed; pip install 'sslbench[robot]'"
+            ) from error
+    return ", ".join(found)
 
 
 def simulate(rules: Rules) -> Simulator:
@@ -89,3 +120,18 @@ def simulate(rules: Rules) -> Simulator:
         DataError: its packages are of versions that do not work together.
     """
     return simulator_class(rules.suite)(rules)
+
+
+def first_frame(suite: str, task: str, seed: int) -> Frame:
+    """What the camera sees at the start of a seed's episode, under the task's own rules."""
+    simulator = _kept(suite, task)
+    simulator.reset(seed)
+    return simulator.frame()
+
+
+@cache
+def _kept(suite: str, task: str) -> Simulator:
+    """The simulator of a task, kept for its next sample."""
+    simulator = simulate(rules_of(suite, task))
+    atexit.register(simulator.close)
+    return simulator
