@@ -11,8 +11,6 @@ import importlib.util
 import os
 import platform
 import shutil
-import subprocess
-import sys
 import warnings
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass
@@ -22,24 +20,14 @@ from typing import Any, Literal
 # Not among our own requirements: lightning, which is, cannot be installed without it.
 from packaging.requirements import Requirement
 
-from bench import registry
+from bench import gl, registry
 from bench.dataset import Dataset, data_root
 from bench.errors import SSLBenchError
 
 DISTRIBUTION = "sslbench"
 
-_RENDER = """
-import mujoco
-model = mujoco.MjModel.from_xml_string("<mujoco/>")
-renderer = mujoco.Renderer(model, 16, 16)
-renderer.update_scene(mujoco.MjData(model))
-renderer.render()
-renderer.close()
-"""
-_RENDER_PACKAGES = {
-    "egl": "apt-get install libegl1 libegl-mesa0 libgl1-mesa-dri",
-    "osmesa": "apt-get install libosmesa6",
-}
+#: The first MuJoCo on which each robot suite fails.
+_UNFIT = {"franka_kitchen": (3, 12), "metaworld": (3, 17)}
 
 
 @dataclass(frozen=True)
@@ -224,35 +212,27 @@ def _rendering() -> Iterator[Check]:
         mend = f"pip install '{DISTRIBUTION}[robot]'"
         yield Check("rendering", "mujoco", "absent", "not installed", mend)
         return
-    chosen = os.environ.get("MUJOCO_GL")
+    yield from _mujoco()
     failures: dict[str, str] = {}
-    for backend in (chosen,) if chosen else ("egl", "osmesa"):
-        failure = _render_failure(backend)
-        if not failure:
-            mend = "" if chosen else f"export MUJOCO_GL={backend}"
-            yield Check("rendering", backend, "ok", "renders", mend)
+    for backend in gl.candidates():
+        failures[backend] = gl.failure(backend)
+        if not failures[backend]:
+            yield Check("rendering", backend, "ok", "renders")
             return
-        failures[backend] = failure
     for backend, failure in failures.items():
-        yield Check("rendering", backend, "broken", failure, _RENDER_PACKAGES.get(backend, ""))
+        yield Check("rendering", backend, "broken", failure, gl.PACKAGES.get(backend, ""))
 
 
-def _render_failure(backend: str) -> str:
-    """What went wrong when rendering an image with a back-end, or ""."""
-    try:
-        done = subprocess.run(
-            [sys.executable, "-c", _RENDER],
-            env={**os.environ, "MUJOCO_GL": backend},
-            capture_output=True,
-            text=True,
-            timeout=120,
-            check=False,
-        )
-    except subprocess.TimeoutExpired:
-        return "no image after 120 s"
-    if done.returncode == 0:
-        return ""
-    return done.stderr.strip().rpartition("\n")[2] or f"exit status {done.returncode}"
+def _mujoco() -> Iterator[Check]:
+    """Versions of MuJoCo on which a suite does not run, as far as is known."""
+    version = importlib.metadata.version("mujoco")
+    number = tuple(int(part) for part in version.split(".")[:2])
+    unfit = [name for name, first in _UNFIT.items() if number >= first]
+    if unfit:
+        found = f"{version}, on which {' and '.join(unfit)} do not run"
+        yield Check("rendering", "mujoco", "broken", found, "pip install 'mujoco==3.3.0'")
+    else:
+        yield Check("rendering", "mujoco", "ok", version)
 
 
 # Data

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from contextlib import AbstractContextManager
 from dataclasses import replace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NoReturn
 
 import numpy as np
 import numpy.typing as npt
@@ -45,6 +45,12 @@ class Encoder:
         self.model, self.data = model, data
         self.transform = SquareTransform(replace(backbone.input, size_px=side))
         self.shape = backbone.token_shape(side)  # (t, d)
+
+    def refuse_cls(self) -> NoReturn:
+        """SpecError: there is none."""
+        raise SpecError(
+            f"pooling=cls: {self.model.record.name} has no CLS token, choose pooling=map or mean"
+        )
 
     def stored(self, split: Split) -> Tensor:
         """(n, t, d) float16 of all frames of a split, from the cache where they are there."""

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
 from tasks.robot.simulators.rules import Profile
 from tasks.robot.simulators.simulator import Frame
+
+#: Mean grey levels beyond which it is no longer the same picture.
+OTHER_LEVELS = 4.0
 
 
 class FrameRenderer:
@@ -39,3 +43,43 @@ class FrameRenderer:
     def close(self) -> None:
         """Frees the GL context; may be called twice."""
         self._renderer.close()
+
+
+@dataclass(frozen=True)
+class Difference:
+    """How two pictures of one state differ.
+
+    Attributes:
+        levels: mean absolute difference, in grey levels of 255.
+        share: of the pixels that differ at all.
+    """
+
+    levels: float
+    share: float
+
+    @property
+    def same(self) -> bool:
+        """Whether they are equal to the bit."""
+        return self.share == 0
+
+    @property
+    def other(self) -> bool:
+        """Whether it is another picture, and not only another driver's rounding."""
+        return self.levels > OTHER_LEVELS
+
+    @property
+    def text(self) -> str:
+        """In words."""
+        what = "shows another picture" if self.other else "draws a little otherwise"
+        return (
+            f"this machine {what} ({self.levels:.2f} grey levels on average, "
+            f"{100 * self.share:.0f} % of the pixels)"
+        )
+
+
+def difference(before: Frame, now: Frame) -> Difference:
+    """How a frame differs from one of the same state that was drawn earlier, or elsewhere."""
+    if before.shape != now.shape:
+        return Difference(255.0, 1.0)
+    gap = np.abs(before.astype(np.int16) - now.astype(np.int16))
+    return Difference(float(gap.mean()), float((gap > 0).any(axis=-1).mean()))

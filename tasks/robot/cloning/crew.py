@@ -1,0 +1,295 @@
+"""Worker processes with one simulator and one renderer each, and a watchdog over them.
+
+OpenGL drivers hang and crash, in silence and for hours. A worker that does not answer in time is
+named, ended and replaced, and what it was asked is asked again: episodes are deterministic.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import multiprocessing
+import os
+import signal
+import sys
+import time
+import traceback
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from multiprocessing import connection
+from types import TracebackType
+from typing import Any, Protocol
+
+import numpy as np
+
+from bench import gl
+from bench.errors import DataError, SSLBenchError
+from bench.progress import say
+from tasks.robot.cloning.operator import Command, Operator, Sight
+from tasks.robot.simulators.rules import Rules
+from tasks.robot.simulators.simulator import Frame
+
+#: One thread in each worker: there are as many workers as cores.
+_THREADS = dict.fromkeys(("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "LP_NUM_THREADS"), "1")
+_TRIES = 3  # of one command, the last with the other back-end
+
+
+@dataclass(frozen=True)
+class Patience:
+    """Seconds that a worker may take for an answer: its first, and any other."""
+
+    start: float = 180.0
+    answer: float = 60.0
+
+
+class Worker(Protocol):
+    """One simulator that takes commands."""
+
+    @property
+    def frame(self) -> Frame:
+        """What it has drawn last; the next command draws over it."""
+
+    def ask(self, commands: Sequence[Command]) -> None:
+        """Sends a command. Those before it are what the same simulator must have done already."""
+
+
+@dataclass(eq=False)
+class _Process:
+    """A worker process; `asked` is what to ask its successor."""
+
+    crew: Crew
+    number: int
+    backend: str
+    asked: Sequence[Command] = ()
+    failures: int = 0
+    busy: bool = False
+    deadline: float = 0.0
+    process: Any = field(default=None, repr=False)
+    pipe: Any = field(default=None, repr=False)
+
+    def __post_init__(self) -> None:
+        side = self.crew.rules.frame_px
+        self._shared = multiprocessing.get_context("spawn").RawArray(ctypes.c_uint8, side**2 * 3)
+        self._frame = np.frombuffer(self._shared, np.uint8).reshape(side, side, 3)
+        self.start()
+
+    @property
+    def frame(self) -> Frame:
+        return self._frame
+
+    def start(self) -> None:
+        context = multiprocessing.get_context("spawn")
+        self.pipe, theirs = context.Pipe()
+        arguments = (theirs, self._shared, self.crew.rules, self.crew.sight)
+        name = f"{self.crew.rules.suite} worker {self.number}"
+        self.process = context.Process(target=_serve, args=arguments, name=name, daemon=True)
+        with _environment({gl.VARIABLE: self.backend, **_THREADS}):
+            self.process.start()
+        theirs.close()
+        self._fresh = True
+
+    def ask(self, commands: Sequence[Command]) -> None:
+        self.asked = commands
+        self.failures = 0
+        self._send(commands[-1:])
+
+    def ask_again(self) -> None:
+        self._send(self.asked)
+
+    def _send(self, commands: Sequence[Command]) -> None:
+        patience = self.crew.patience
+        self.deadline = time.monotonic() + (patience.start if self._fresh else patience.answer)
+        self.busy, self._fresh = True, False
+        try:
+            self.pipe.send(list(commands))
+        except OSError:  # it is dead: found when it is waited for
+            self.deadline = 0.0
+
+    def end(self) -> None:
+        """Asks it to close its renderer, and ends it when it does not."""
+        if self.process.is_alive() and not self.busy:
+            try:
+                self.pipe.send(None)
+                self.process.join(5)
+            except OSError:
+                pass
+        if self.process.is_alive():
+            self.process.kill()
+        self.process.join()
+        self.pipe.close()
+
+
+@dataclass(eq=False)
+class _Here:
+    """The same without a process: commands are obeyed when they are waited for."""
+
+    crew: Crew
+    asked: Sequence[Command] = ()
+    busy: bool = False
+
+    def __post_init__(self) -> None:
+        if "mujoco" not in sys.modules and not os.environ.get(gl.VARIABLE):
+            os.environ[gl.VARIABLE] = self.crew.backend
+        side = self.crew.rules.frame_px
+        self.frame: Frame = np.zeros((side, side, 3), np.uint8)
+        self.operator = Operator(self.crew.rules, self.crew.sight, self.frame)
+
+    def ask(self, commands: Sequence[Command]) -> None:
+        self.asked, self.busy = commands[-1:], True
+
+    def end(self) -> None:
+        self.operator.simulator.close()
+
+
+class Crew:
+    """Simulators of one task, in `count` processes, or in this one for 0.
+
+    A context manager: outside of it no process is left, whatever happened inside.
+
+    Raises:
+        DataError: no OpenGL back-end draws.
+    """
+
+    def __init__(
+        self, rules: Rules, sight: Sight, count: int, patience: Patience | None = None
+    ) -> None:
+        self.rules, self.sight, self.count = rules, sight, count
+        self.patience = patience or Patience()
+        self.backend = gl.backend() if sight == "frame" else gl.candidates()[0]
+        self.workers: list[Any] = []
+
+    def __enter__(self) -> Crew:
+        try:
+            if self.count == 0:
+                self.workers.append(_Here(self))
+            for number in range(self.count):
+                self.workers.append(_Process(self, number, self.backend))
+        except BaseException:
+            self.close()
+            raise
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Ends all workers."""
+        while self.workers:
+            self.workers.pop().end()
+
+    def answers(self) -> Iterator[tuple[Worker, Any]]:
+        """(worker, answer) of those that are ready, at least one; waits for it.
+
+        Raises:
+            DataError: a command failed for good.
+            Exception: what a worker raised.
+        """
+        busy = [worker for worker in self.workers if worker.busy]
+        if self.count == 0:
+            for worker in busy:
+                worker.busy = False
+                answer = [worker.operator.obey(command) for command in worker.asked][-1]
+                yield worker, answer
+            return
+        while True:
+            pause = max(0.0, min(worker.deadline for worker in busy) - time.monotonic())
+            ready = connection.wait([worker.pipe for worker in busy], pause)
+            for worker in busy:
+                if worker.pipe not in ready and time.monotonic() >= worker.deadline:
+                    self._replace(worker, "gave no answer in time")
+            found = []
+            for worker in busy:
+                if worker.pipe in ready:
+                    try:
+                        found.append((worker, worker.pipe.recv()))
+                    except (EOFError, OSError):
+                        self._replace(worker, "died")
+            if found:
+                for worker, _ in found:
+                    worker.busy = False
+                for worker, answer in found:
+                    if isinstance(answer, _Failure):
+                        answer.again()
+                    yield worker, answer
+                return
+
+    def _replace(self, worker: _Process, what: str) -> None:
+        """Ends a worker that hangs or died, and asks a new one the same."""
+        worker.failures += 1
+        last = worker.asked[0] if worker.asked else None
+        seed = getattr(last, "seed", "?")
+        told = (
+            f"{self.rules.suite} {self.rules.name}: the worker {worker.process.pid} (rendering "
+            f"with {worker.backend}) {what} at the episode of seed {seed}"
+        )
+        worker.process.kill()
+        worker.process.join()
+        worker.pipe.close()
+        if worker.failures >= _TRIES:
+            raise DataError(
+                f"{told}, for the {_TRIES}rd time: its driver may be broken, try "
+                f"{gl.VARIABLE}=osmesa, fewer --workers, or --workers 0"
+            )
+        if worker.failures == _TRIES - 1 and len(gl.candidates()) > 1:
+            others = [name for name in gl.BACKENDS if name != worker.backend]
+            worker.backend = next((n for n in others if not gl.failure(n)), worker.backend)
+        say(f"{told}; a new one takes its place")
+        worker.start()
+        worker.ask_again()
+
+
+@dataclass(frozen=True)
+class _Failure:
+    """An error in a worker, on its way to the parent."""
+
+    error: SSLBenchError | None
+    text: str
+
+    def again(self) -> None:
+        """Raises it here."""
+        if self.error is not None:
+            raise self.error
+        raise RuntimeError(f"in a worker process:\n{self.text}")
+
+
+def _serve(pipe: Any, shared: Any, rules: Rules, sight: Sight) -> None:
+    """The life of a worker process: it obeys until it is told to end, or its parent is gone."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the parent's to handle
+    canvas = np.frombuffer(shared, np.uint8).reshape(rules.frame_px, rules.frame_px, 3)
+    operator: Operator | None = None
+    try:
+        while (commands := pipe.recv()) is not None:
+            try:
+                if operator is None:
+                    operator = Operator(rules, sight, canvas)
+                answer = [operator.obey(command) for command in commands][-1]
+            except SSLBenchError as error:
+                answer = _Failure(error, "")
+            except Exception:
+                answer = _Failure(None, traceback.format_exc())
+            pipe.send(answer)
+    except (EOFError, OSError):
+        pass
+    finally:
+        if operator is not None:
+            operator.simulator.close()
+
+
+@contextmanager
+def _environment(values: dict[str, str]) -> Iterator[None]:
+    """Within, processes are started with these variables."""
+    before = {name: os.environ.get(name) for name in values}
+    os.environ.update(values)
+    try:
+        yield
+    finally:
+        for name, value in before.items():
+            if value is None:
+                os.environ.pop(name, None)
+            else:
+                os.environ[name] = value

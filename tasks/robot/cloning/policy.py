@@ -1,0 +1,157 @@
+"""Policies: from what is seen at one moment to one action, in (-1, 1)."""
+
+from __future__ import annotations
+
+import math
+from typing import Literal
+
+import numpy as np
+import numpy.typing as npt
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from tasks.robot.cloning.pooling import AttentivePooling
+
+HIDDEN = (512, 256, 128)
+_GAIN = math.sqrt(2.0)
+#: Side at which the convolutional policy sees a frame, in pixels.
+PIXELS = 112
+_CONVOLUTIONS = ((32, 8, 4), (64, 3, 2), (64, 3, 2))  # channels, side, stride
+Pooling = Literal["map", "cls", "mean"]
+
+
+class ActionHead(nn.Sequential):
+    """Linear layers of 512, 256, 128 with ReLU, then tanh: (b, d) -> (b, a), as in Hu et al.
+
+    Weights start orthogonal, biases at zero.
+    """
+
+    def __init__(self, dim: int, actions: int, generator: torch.Generator) -> None:
+        layers: list[nn.Module] = []
+        for width in HIDDEN:
+            layers += [_linear(dim, width, generator), nn.ReLU()]
+            dim = width
+        super().__init__(*layers, _linear(dim, actions, generator), nn.Tanh())
+
+
+def _linear(dim: int, width: int, generator: torch.Generator) -> nn.Linear:
+    layer = nn.Linear(dim, width)
+    nn.init.orthogonal_(layer.weight, _GAIN, generator=generator)
+    nn.init.zeros_(layer.bias)
+    return layer
+
+
+class TokenPolicy(nn.Module):
+    """Frozen tokens (b, t, d) through attentive pooling, LayerNorm and the action head."""
+
+    def __init__(self, dim: int, heads: int, actions: int, generator: torch.Generator) -> None:
+        super().__init__()
+        self.pooling = AttentivePooling(dim, heads, generator)
+        self.norm = nn.LayerNorm(dim)
+        self.head = ActionHead(dim, actions, generator)
+
+    def forward(self, tokens: Tensor) -> Tensor:
+        action: Tensor = self.head(self.norm(self.pooling(tokens)))
+        return action
+
+
+class VectorPolicy(nn.Module):
+    """One frozen vector of the image (b, d) through LayerNorm and the action head."""
+
+    def __init__(self, dim: int, actions: int, generator: torch.Generator) -> None:
+        super().__init__()
+        self.norm = nn.LayerNorm(dim)
+        self.head = ActionHead(dim, actions, generator)
+
+    def forward(self, vectors: Tensor) -> Tensor:
+        action: Tensor = self.head(self.norm(vectors))
+        return action
+
+
+class PixelPolicy(nn.Module):
+    """Small frames (b, p, p, 3) uint8 through three convolutions, trained with the rest.
+
+    The convolutions of Mnih et al. (2015) on 112 px, up to their widths; the plane that is left is
+    read whole, so that where things are is kept.
+    """
+
+    def __init__(self, actions: int, generator: torch.Generator) -> None:
+        super().__init__()
+        layers: list[nn.Module] = []
+        before = 3
+        for channels, side, stride in _CONVOLUTIONS:
+            layer = nn.Conv2d(before, channels, side, stride, padding=(side - stride + 1) // 2)
+            nn.init.orthogonal_(layer.weight, _GAIN, generator=generator)
+            nn.init.zeros_(layer.bias)  # type: ignore[arg-type]
+            layers += [layer, nn.ReLU()]
+            before = channels
+        self.convolutions = nn.Sequential(*layers, nn.Flatten())
+        dim = before * (PIXELS // math.prod(stride for _, _, stride in _CONVOLUTIONS)) ** 2
+        self.norm = nn.LayerNorm(dim)
+        self.head = ActionHead(dim, actions, generator)
+
+    def forward(self, pixels: Tensor) -> Tensor:
+        images = pixels.permute(0, 3, 1, 2).float() / 255 - 0.5  # (b, 3, p, p), channels last
+        action: Tensor = self.head(self.norm(self.convolutions(images)))
+        return action
+
+
+def shrunk(frames: npt.NDArray[np.uint8]) -> Tensor:
+    """(n, p, p, 3) uint8 frames at the side that `PixelPolicy` sees, each pixel a mean."""
+    found = torch.empty((len(frames), PIXELS, PIXELS, 3), dtype=torch.uint8)
+    for start in range(0, len(frames), 64):
+        images = torch.from_numpy(frames[start : start + 64]).permute(0, 3, 1, 2).float()
+        small = F.interpolate(images, (PIXELS, PIXELS), mode="area")
+        found[start : start + 64] = small.round().byte().permute(0, 2, 3, 1)
+    return found
+
+
+class StatePolicy(nn.Module):
+    """States (b, s), at the demonstrations' mean and spread, through the action head."""
+
+    mean: Tensor
+    spread: Tensor
+
+    def __init__(
+        self, states: npt.NDArray[np.float64], actions: int, generator: torch.Generator
+    ) -> None:
+        super().__init__()
+        spread = states.std(axis=0)
+        still = spread < 1e-6 * np.maximum(np.abs(states).max(axis=0), 1.0)  # never moved
+        self.register_buffer("mean", torch.from_numpy(states.mean(axis=0)).float())
+        self.register_buffer("spread", torch.from_numpy(np.where(still, 1.0, spread)).float())
+        self.head = ActionHead(states.shape[1], actions, generator)
+
+    def forward(self, states: Tensor) -> Tensor:
+        action: Tensor = self.head((states - self.mean) / self.spread)
+        return action
+
+
+def pooled(pooling: Pooling, tokens: Tensor, has_cls: bool) -> Tensor:
+    """What a policy reads of tokens (b, t, d): all of them for `map`, else one vector (b, d)."""
+    if pooling == "map":
+        return tokens
+    return tokens[:, 0] if pooling == "cls" else tokens[:, int(has_cls) :].mean(dim=1)
+
+
+def frozen_policy(pooling: Pooling, dim: int, heads: int, actions: int, seed: int) -> nn.Module:
+    """An untrained policy on what `pooled` gives, of width `dim`.
+
+    Raises:
+        SpecError: the heads do not divide the width.
+    """
+    generator = torch.Generator().manual_seed(seed)
+    if pooling == "map":
+        return TokenPolicy(dim, heads, actions, generator)
+    return VectorPolicy(dim, actions, generator)
+
+
+def pixel_policy(actions: int, seed: int) -> PixelPolicy:
+    """An untrained policy on pixels."""
+    return PixelPolicy(actions, torch.Generator().manual_seed(seed))
+
+
+def state_policy(states: npt.NDArray[np.float64], actions: int, seed: int) -> StatePolicy:
+    """An untrained policy on states, scaled by those of the demonstrations (n, s)."""
+    return StatePolicy(states, actions, torch.Generator().manual_seed(seed))
