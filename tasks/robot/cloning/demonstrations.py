@@ -174,13 +174,14 @@ def _missing(
     origin: Origin, folder: Path, count: int, workers: int
 ) -> Iterator[tuple[int, Demonstration]]:
     """(place, demonstration) of those that are not there, in their order."""
-    from tasks.robot.cloning.demonstration_files import read_demonstrations
     from tasks.robot.cloning.rollouts import collect
 
     there = files(folder)
     if len(there) >= count:  # another process was quicker
         return
     if origin.file is not None:
+        from tasks.robot.cloning.demonstration_files import read_demonstrations
+
         found = read_demonstrations(origin.file, origin.rules, count)
         yield from list(enumerate(found))[len(there) : count]
         return

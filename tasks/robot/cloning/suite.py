@@ -12,7 +12,6 @@ import numpy.typing as npt
 import torch
 from torch import Tensor, nn
 
-from bench.disk import whole_file
 from bench.episodes import check_suite, numbers_by_task
 from bench.progress import say
 from bench.records import Outcome
@@ -138,7 +137,7 @@ class SuiteRun:
         return pooled(self.task.pooling, tokens, self.model.backbone.has_cls)
 
     def _seed(self, place: Place) -> int:
-        """With other evaluation seeds other policies; those of one seed are among those of three."""
+        """Other evaluation seeds give other policies."""
         return self.data.seed * self.task.policies + place.number
 
     def _untrained(self, place: Place, shown: Demonstrations) -> nn.Module:
