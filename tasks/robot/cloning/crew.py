@@ -25,7 +25,7 @@ import numpy as np
 from bench import gl
 from bench.errors import DataError, SSLBenchError
 from bench.progress import say
-from tasks.robot.cloning.operator import Command, Operator, Sight
+from tasks.robot.cloning.operator import Command, Demonstrate, Operator, Sight, Watch
 from tasks.robot.simulators.rules import Rules
 from tasks.robot.simulators.simulator import Frame
 
@@ -36,10 +36,11 @@ _TRIES = 3  # of one command, the last with the other back-end
 
 @dataclass(frozen=True)
 class Patience:
-    """Seconds that a worker may take for an answer: its first, and any other."""
+    """Seconds that a worker may take: to start and answer, to answer, to play an episode whole."""
 
     start: float = 180.0
     answer: float = 60.0
+    episode: float = 300.0
 
 
 class Worker(Protocol):
@@ -98,12 +99,24 @@ class _Process:
 
     def _send(self, commands: Sequence[Command]) -> None:
         patience = self.crew.patience
-        self.deadline = time.monotonic() + (patience.start if self._fresh else patience.answer)
+        seconds = patience.answer
+        if isinstance(commands[-1], Demonstrate | Watch) or len(commands) > 1:
+            seconds = patience.episode
+        seconds += patience.start if self._fresh else 0.0
+        self.deadline = time.monotonic() + seconds
         self.busy, self._fresh = True, False
         try:
             self.pipe.send(list(commands))
         except OSError:  # it is dead: found when it is waited for
             self.deadline = 0.0
+
+    def restart(self) -> None:
+        """Ends it in the midst of its work, and starts a new one."""
+        self.process.kill()
+        self.process.join()
+        self.pipe.close()
+        self.busy = False
+        self.start()
 
     def end(self) -> None:
         """Asks it to close its renderer, and ends it when it does not."""
@@ -136,6 +149,9 @@ class _Here:
 
     def ask(self, commands: Sequence[Command]) -> None:
         self.asked, self.busy = commands[-1:], True
+
+    def restart(self) -> None:
+        self.busy = False
 
     def end(self) -> None:
         self.operator.simulator.close()
@@ -182,6 +198,18 @@ class Crew:
         while self.workers:
             self.workers.pop().end()
 
+    @contextmanager
+    def undisturbed(self) -> Iterator[None]:
+        """Within, one piece of work; when it is left in the midst, its workers are replaced."""
+        try:
+            yield
+        except BaseException:
+            self.close()
+            raise
+        for worker in self.workers:
+            if worker.busy:  # demonstrations that were begun and are not needed
+                worker.restart()
+
     def answers(self) -> Iterator[tuple[Worker, Any]]:
         """(worker, answer) of those that are ready, at least one; waits for it.
 
@@ -227,9 +255,6 @@ class Crew:
             f"{self.rules.suite} {self.rules.name}: the worker {worker.process.pid} (rendering "
             f"with {worker.backend}) {what} at the episode of seed {seed}"
         )
-        worker.process.kill()
-        worker.process.join()
-        worker.pipe.close()
         if worker.failures >= _TRIES:
             raise DataError(
                 f"{told}, for the {_TRIES}rd time: its driver may be broken, try "
@@ -239,7 +264,7 @@ class Crew:
             others = [name for name in gl.BACKENDS if name != worker.backend]
             worker.backend = next((n for n in others if not gl.failure(n)), worker.backend)
         say(f"{told}; a new one takes its place")
-        worker.start()
+        worker.restart()
         worker.ask_again()
 
 

@@ -174,6 +174,7 @@ def _missing(
     origin: Origin, folder: Path, count: int, workers: int
 ) -> Iterator[tuple[int, Demonstration]]:
     """(place, demonstration) of those that are not there, in their order."""
+    from tasks.robot.cloning.crew import Crew
     from tasks.robot.cloning.rollouts import collect
 
     there = files(folder)
@@ -189,8 +190,10 @@ def _missing(
         say(f"{origin.rules.name}: continuing behind {len(there)} of {count} demonstrations")
     first = int(_read(there[-1], "seed")["seed"]) + 1 if there else 0
     label = f"demonstrations {origin.rules.name}"
-    new = collect(origin.rules, counted(first), count - len(there), origin.noise, workers, label)
-    yield from enumerate(new, len(there))
+    lacking = count - len(there)
+    with Crew(origin.rules, "frame", min(workers, lacking)) as crew:
+        new = collect(crew, counted(first), lacking, origin.noise, label)
+        yield from enumerate(new, len(there))
 
 
 def _write(path: Path, episode: Demonstration) -> None:

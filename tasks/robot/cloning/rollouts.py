@@ -12,15 +12,13 @@ import numpy.typing as npt
 
 from bench.errors import DataError
 from bench.progress import Progress
-from tasks.robot.cloning.crew import Crew, Patience, Worker
+from tasks.robot.cloning.crew import Crew, Worker
 from tasks.robot.cloning.demonstration import Demonstration
-from tasks.robot.cloning.operator import Act, Begin, Command, Demonstrate, Seen, Sight, Watch
-from tasks.robot.simulators.rules import Rules
+from tasks.robot.cloning.operator import Act, Begin, Command, Demonstrate, Seen, Watch
 
 Array = npt.NDArray[Any]
 #: (batch, px, px, 3) uint8 or (batch, s) float64 -> (batch, a); rows do not depend on each other.
 Actor = Callable[[Array], Array]
-_PATIENCE = Patience(start=240.0, answer=120.0)  # an expert plays a whole episode for an answer
 
 
 @dataclass(frozen=True, eq=False)
@@ -56,15 +54,7 @@ class _Episode:
 
 
 def roll_out(
-    rules: Rules,
-    seeds: Sequence[int],
-    act: Actor,
-    *,
-    sight: Sight = "frame",
-    batch: int = 1,
-    workers: int = 0,
-    label: str = "rollouts",
-    patience: Patience | None = None,
+    crew: Crew, seeds: Sequence[int], act: Actor, batch: int = 1, label: str = "rollouts"
 ) -> Iterator[Rollout]:
     """Plays every seed's episode to its horizon; gives each as it ends, in no fixed order.
 
@@ -73,20 +63,16 @@ def roll_out(
     other workers simulate and draw.
 
     Args:
-        rules: of the task.
+        crew: the simulators of the task; what it sees the policy is shown.
         seeds: of the starts.
         act: the policy; its outputs are clipped to [-1, 1].
-        sight: what the policy is shown.
         batch: rows of one call.
-        workers: processes; 0 plays in this one.
         label: of the progress line.
-        patience: with workers that do not answer.
     """
-    waiting = iter(seeds)
+    rules, waiting = crew.rules, iter(seeds)
     playing: dict[Worker, _Episode] = {}
     successes = 0
-    crew = Crew(rules, sight, min(workers, len(seeds)), patience)
-    with crew, Progress(label, len(seeds)) as progress:
+    with crew.undisturbed(), Progress(label, len(seeds)) as progress:
         for worker, seed in zip(crew.workers, waiting, strict=False):
             playing[worker] = _Episode(seed)
             playing[worker].next(worker)
@@ -121,7 +107,7 @@ def _acted(act: Actor, ready: Sequence[tuple[Worker, Seen]], batch: int) -> npt.
 
 
 def collect(
-    rules: Rules, seeds: Iterator[int], count: int, noise: float, workers: int, label: str
+    crew: Crew, seeds: Iterator[int], count: int, noise: float, label: str
 ) -> Iterator[Demonstration]:
     """The expert's first `count` successes, in the order of the seeds, whatever the workers.
 
@@ -131,9 +117,8 @@ def collect(
     done: dict[int, Demonstration | None] = {}  # by place among the seeds
     given = tried = good = 0
     places: dict[Worker, int] = {}
-    ahead = itertools.count()
-    crew = Crew(rules, "frame", min(workers, count), _PATIENCE)
-    with crew, Progress(label, count) as progress:
+    rules, ahead = crew.rules, itertools.count()
+    with crew.undisturbed(), Progress(label, count) as progress:
 
         def play(worker: Worker) -> None:
             places[worker] = next(ahead)
@@ -166,14 +151,14 @@ def collect(
 
 
 def replays(
-    rules: Rules, episodes: Sequence[tuple[int, Array]], workers: int = 0
+    crew: Crew, episodes: Sequence[tuple[int, Array]]
 ) -> Iterator[tuple[npt.NDArray[np.uint8], npt.NDArray[np.bool_]]]:
     """Frames (T + 1, px, px, 3) and solved (T,) of stored episodes (seed, actions), in order."""
     done: dict[int, Any] = {}
     places: dict[Worker, int] = {}
     todo = enumerate(episodes)
     given = 0
-    with Crew(rules, "frame", min(workers, len(episodes)), _PATIENCE) as crew:
+    with crew.undisturbed():
         while given < len(episodes):
             for worker in crew.workers:
                 if worker not in places and (job := next(todo, None)) is not None:

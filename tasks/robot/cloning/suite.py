@@ -17,8 +17,10 @@ from bench.progress import say
 from bench.records import Outcome
 from bench.snapshot import Snapshot
 from tasks.each_image import Kept
+from tasks.robot.cloning.crew import Crew
 from tasks.robot.cloning.demonstrations import Demonstrations, demonstrations
 from tasks.robot.cloning.encoder import FRAMES, Encoder
+from tasks.robot.cloning.operator import Sight
 from tasks.robot.cloning.policy import (
     TokenPolicy,
     frozen_policy,
@@ -163,32 +165,29 @@ class SuiteRun:
         todo = [p for p in places if f"rollouts-{p.name}" not in self.kept.pieces]
         if not todo:
             return
-        shown = self._demonstrations(name)
-        notes = [self._drawn_alike(name, shown)] if self.task.policy != "state" else [""]
-        for place in todo:
-            policy = self._trained(place, shown)
-            piece = self._rollouts(place, policy, shown)
-            losses = self.kept.pieces[f"policy-{place.name}"]["losses"]
-            more = {"losses": losses, "warnings": np.array(notes, dtype=np.str_)}
-            self.kept.keep(f"rollouts-{place.name}", piece | more)
+        shown, seeds = self._demonstrations(name), self._seeds(name)
+        sight: Sight = "state" if self.task.policy == "state" else "frame"
+        with Crew(self.task.rules(name), sight, min(self.data.workers, len(seeds))) as crew:
+            note = self._drawn_alike(crew, shown) if sight == "frame" else ""
+            for place in todo:
+                policy = self._trained(place, shown)
+                piece = self._rollouts(place, policy, shown, crew)
+                losses = self.kept.pieces[f"policy-{place.name}"]["losses"]
+                more = {"losses": losses, "warnings": np.array([note], dtype=np.str_)}
+                self.kept.keep(f"rollouts-{place.name}", piece | more)
 
-    def _rollouts(self, place: Place, policy: nn.Module, shown: Demonstrations) -> dict[str, Array]:
+    def _seeds(self, name: str) -> list[int]:
+        """The simulator's seed of each start."""
+        return [self.task.start_seed(number) for number in self.starts[name]]
+
+    def _rollouts(
+        self, place: Place, policy: nn.Module, shown: Demonstrations, crew: Crew
+    ) -> dict[str, Array]:
         """Everything that a policy did, in the order of the starts."""
-        rules, numbers = self.task.rules(place.task), self.starts[place.task]
-        seeds = [self.task.start_seed(number) for number in numbers]
-        device = self.data.device.partition(":")[0]
+        seeds, batch = self._seeds(place.task), FRAMES[self.data.device.partition(":")[0]]
         with self._actor(policy, shown) as act:
-            played = list(
-                roll_out(
-                    rules,
-                    list(dict.fromkeys(seeds)),
-                    act,
-                    sight="state" if self.task.policy == "state" else "frame",
-                    batch=FRAMES[device],
-                    workers=self.data.workers,
-                    label=f"rollouts {place.name}",
-                )
-            )
+            label = f"rollouts {place.name}"
+            played = list(roll_out(crew, list(dict.fromkeys(seeds)), act, batch, label))
         by_seed = {rollout.seed: rollout for rollout in played}
         found = [by_seed[seed] for seed in seeds]
         piece: dict[str, Array] = {
@@ -230,14 +229,13 @@ class SuiteRun:
             with self.encoder.ready(shown.split()):
                 yield act
 
-    def _drawn_alike(self, name: str, shown: Demonstrations) -> str:
+    def _drawn_alike(self, crew: Crew, shown: Demonstrations) -> str:
         """What to say where the frames of today are not those of the demonstrations."""
-        rules = self.task.rules(name)
-        nothing = np.zeros((0, shown.actions.shape[1]))
-        origin = self.task.origin(name, self.data)
-        if origin.file is not None:
+        name = crew.rules.name
+        if self.task.origin(name, self.data).file is not None:
             return f"{name}: demonstrations of others, in another simulator or renderer"
-        (frames, _), *_ = replays(rules, [(int(shown.seeds[0]), nothing)], self.data.workers)
+        nothing = np.zeros((0, shown.actions.shape[1]))
+        ((frames, _),) = replays(crew, [(int(shown.seeds[0]), nothing)])
         change = difference(shown.first_frame(), frames[0])
         if change.same:
             return ""
