@@ -14,7 +14,7 @@ import sys
 import time
 import traceback
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from multiprocessing import connection
 from types import TracebackType
@@ -72,7 +72,6 @@ class _Process:
         side = self.crew.rules.frame_px
         self._shared = multiprocessing.get_context("spawn").RawArray(ctypes.c_uint8, side**2 * 3)
         self._frame = np.frombuffer(self._shared, np.uint8).reshape(side, side, 3)
-        self.start()
 
     @property
     def frame(self) -> Frame:
@@ -87,7 +86,6 @@ class _Process:
         with _environment({gl.VARIABLE: self.backend, **_THREADS}):
             self.process.start()
         theirs.close()
-        self._fresh = True
 
     def ask(self, commands: Sequence[Command]) -> None:
         self.asked = commands
@@ -95,6 +93,7 @@ class _Process:
         self._send(commands[-1:])
 
     def ask_again(self) -> None:
+        """Asks all that the old process was asked of the episode."""
         self._send(self.asked)
 
     def _send(self, commands: Sequence[Command]) -> None:
@@ -102,34 +101,31 @@ class _Process:
         seconds = patience.answer
         if isinstance(commands[-1], Demonstrate | Watch) or len(commands) > 1:
             seconds = patience.episode
-        seconds += patience.start if self._fresh else 0.0
+        if self.process is None:
+            self.start()
+            seconds += patience.start
         self.deadline = time.monotonic() + seconds
-        self.busy, self._fresh = True, False
+        self.busy = True
         try:
             self.pipe.send(list(commands))
         except OSError:  # it is dead: found when it is waited for
             self.deadline = 0.0
 
-    def restart(self) -> None:
-        """Ends it in the midst of its work, and starts a new one."""
-        self.process.kill()
-        self.process.join()
-        self.pipe.close()
-        self.busy = False
-        self.start()
+    def stop(self) -> None:
+        """Ends the process in the midst of its work; the next command starts a new one."""
+        if self.process is not None:
+            self.process.kill()
+            self.process.join()
+            self.pipe.close()
+        self.process, self.busy = None, False
 
     def end(self) -> None:
-        """Asks it to close its renderer, and ends it when it does not."""
-        if self.process.is_alive() and not self.busy:
-            try:
+        """Lets the process close its renderer, and stops it when it does not."""
+        if self.process is not None and self.process.is_alive() and not self.busy:
+            with suppress(OSError):
                 self.pipe.send(None)
                 self.process.join(5)
-            except OSError:
-                pass
-        if self.process.is_alive():
-            self.process.kill()
-        self.process.join()
-        self.pipe.close()
+        self.stop()
 
 
 @dataclass(eq=False)
@@ -150,7 +146,7 @@ class _Here:
     def ask(self, commands: Sequence[Command]) -> None:
         self.asked, self.busy = commands[-1:], True
 
-    def restart(self) -> None:
+    def stop(self) -> None:
         self.busy = False
 
     def end(self) -> None:
@@ -200,7 +196,7 @@ class Crew:
 
     @contextmanager
     def undisturbed(self) -> Iterator[None]:
-        """Within, one piece of work; when it is left in the midst, its workers are replaced."""
+        """Within, one piece of work; what is still asked of workers at its end is dropped."""
         try:
             yield
         except BaseException:
@@ -208,7 +204,7 @@ class Crew:
             raise
         for worker in self.workers:
             if worker.busy:  # demonstrations that were begun and are not needed
-                worker.restart()
+                worker.stop()
 
     def answers(self) -> Iterator[tuple[Worker, Any]]:
         """(worker, answer) of those that are ready, at least one; waits for it.
@@ -264,7 +260,7 @@ class Crew:
             others = [name for name in gl.BACKENDS if name != worker.backend]
             worker.backend = next((n for n in others if not gl.failure(n)), worker.backend)
         say(f"{told}; a new one takes its place")
-        worker.restart()
+        worker.stop()
         worker.ask_again()
 
 

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import copy
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -17,7 +18,8 @@ from bench.progress import Progress
 from bench.snapshot import Snapshot
 
 _CHUNK = 500  # steps whose batches are drawn together, and after which a state is kept
-_TABLES = 32  # losses that are reported of a training
+_WATCHED = 100  # steps between looks at the loss, each of which waits for a GPU
+_STRETCHES = 32  # of a training, of each of which the mean loss is reported
 
 Rows = npt.NDArray[np.int64]
 
@@ -92,58 +94,111 @@ def train(
         TrainingError: the loss is not finite.
     """
     policy.to(device).train()
-    samples = samples.to(device)
-    optimiser = torch.optim.Adam(policy.parameters(), lr=plan.lr, fused=device != "cpu")
+    learner = _Learner(policy, samples.to(device), plan, device)
     done, state = snapshot.load()
     losses = torch.zeros(plan.steps, device=device)
     if state:
-        policy.load_state_dict(state["policy"])
-        optimiser.load_state_dict(state["optimiser"])
+        learner.load(state)
         losses[:done] = state["losses"].to(device)
-
-    def kept() -> dict[str, Any]:
-        return {
-            "policy": policy.state_dict(),
-            "optimiser": optimiser.state_dict(),
-            "losses": losses[:step],
-        }
-
+    if device != "cpu":
+        learner.capture()
     step = done
     with Progress(label, plan.steps, done) as progress:
         for rows in batches(plan, samples.lengths, done):
-            losses[step] = _step(policy, optimiser, samples, rows, device)
+            losses[step] = learner.step(torch.from_numpy(rows))
             step += 1
-            if step % 100 == 0 or step == plan.steps:
-                _watch(losses[step - 1], step, progress)
+            if step % _WATCHED == 0 or step == plan.steps:
+                progress.advance(step - progress.done, loss=_finite(losses[step - 1], step))
             if step % _CHUNK == 0 and step < plan.steps:
-                snapshot.save(step, kept)
+                snapshot.save(step, lambda: learner.state() | {"losses": losses[:step].clone()})
     policy.eval()
-    parts = np.array_split(losses.cpu().numpy(), min(_TABLES, plan.steps))
+    parts = np.array_split(losses.cpu().numpy(), min(_STRETCHES, plan.steps))
     return np.array([part.mean() for part in parts], dtype=np.float32)
 
 
-def _step(
-    policy: nn.Module, optimiser: torch.optim.Optimizer, samples: Samples, rows: Rows, device: str
-) -> Tensor:
-    """One update; the loss, not waited for."""
-    places = torch.from_numpy(rows)
-    seen = samples.observations[places.to(samples.observations.device)].to(device)
-    if seen.dtype == torch.float16:
-        seen = seen.float()
-    wanted = samples.actions[places.to(device)]
-    loss = F.mse_loss(policy(seen), wanted)
-    optimiser.zero_grad(set_to_none=True)
-    loss.backward()
-    optimiser.step()
-    return loss.detach()
+class _Learner:
+    """A policy and its optimiser; on a GPU a whole step is one CUDA graph.
+
+    A step of a policy is some seventy small kernels: launched one by one they leave the device
+    idle for most of the time.
+    """
+
+    def __init__(self, policy: nn.Module, samples: Samples, plan: Plan, device: str) -> None:
+        self.policy, self.samples, self.device = policy, samples, device
+        gpu = device != "cpu"
+        self.optimiser = torch.optim.Adam(
+            policy.parameters(), lr=plan.lr, fused=gpu, capturable=gpu
+        )
+        self.loss = torch.zeros((), device=device)
+        self._rows = torch.zeros(plan.batch, dtype=torch.int64, device=device)
+        self._graph: torch.cuda.CUDAGraph | None = None
+
+    def step(self, rows: Tensor) -> Tensor:
+        """One update on rows (b,); the loss, which the next step overwrites, not waited for."""
+        self._rows.copy_(rows)
+        if self._graph is None:
+            self._update()
+        else:
+            self._graph.replay()
+        return self.loss
+
+    def _update(self) -> None:
+        places = self._rows.to(self.samples.observations.device)
+        seen = self.samples.observations[places].to(self.device)
+        if seen.dtype == torch.float16:
+            seen = seen.float()
+        loss = F.mse_loss(self.policy(seen), self.samples.actions[self._rows])
+        self.optimiser.zero_grad(set_to_none=True)
+        loss.backward()
+        self.optimiser.step()
+        self.loss.copy_(loss.detach())
+
+    def capture(self) -> None:
+        """Records a step as a graph, unless what is learned from does not fit the device.
+
+        The three steps that CUDA wants beforehand are undone.
+        """
+        if self.samples.observations.device.type == "cpu":
+            return
+        before = copy.deepcopy(self.state())
+        side = torch.cuda.Stream()
+        side.wait_stream(torch.cuda.current_stream())
+        with torch.cuda.stream(side):
+            for _ in range(3):
+                self._update()
+        torch.cuda.current_stream().wait_stream(side)
+        graph = torch.cuda.CUDAGraph()
+        with torch.cuda.graph(graph):
+            self._update()
+        self._undo(before)
+        self._graph = graph
+
+    def _undo(self, before: Mapping[str, Any]) -> None:
+        """Puts values back into the tensors that the graph works on."""
+        with torch.no_grad():
+            for name, value in self.policy.state_dict().items():
+                value.copy_(before["policy"][name])
+            old = before["optimiser"]["state"]
+            for index, values in self.optimiser.state_dict()["state"].items():
+                for name, value in values.items():
+                    value.copy_(old[index][name]) if index in old else value.zero_()
+
+    def state(self) -> dict[str, Any]:
+        """All that `load` needs to go on."""
+        return {"policy": self.policy.state_dict(), "optimiser": self.optimiser.state_dict()}
+
+    def load(self, state: Mapping[str, Any]) -> None:
+        """Goes on from a state."""
+        self.policy.load_state_dict(state["policy"])
+        self.optimiser.load_state_dict(state["optimiser"])
 
 
-def _watch(loss: Tensor, step: int, progress: Progress) -> None:
-    """Shows the loss; a hundred steps may pass before one that is not finite is seen."""
+def _finite(loss: Tensor, step: int) -> float:
+    """The loss; up to a hundred steps may pass before one that is not finite is seen."""
     value = float(loss)
     if not np.isfinite(value):
         raise TrainingError(
             f"the policy's loss is {value} at step {step}: lower lr, or look for actions that are "
             "not finite"
         )
-    progress.advance(100 if step % 100 == 0 else step % 100, loss=value)
+    return value
