@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -110,7 +111,7 @@ def train(
             if step % _WATCHED == 0 or step == plan.steps:
                 progress.advance(step - progress.done, loss=_finite(losses[step - 1], step))
             if step % _CHUNK == 0 and step < plan.steps:
-                snapshot.save(step, lambda: learner.state() | {"losses": losses[:step].clone()})
+                snapshot.save(step, partial(learner.state, losses[:step]))
     policy.eval()
     parts = np.array_split(losses.cpu().numpy(), min(_STRETCHES, plan.steps))
     return np.array([part.mean() for part in parts], dtype=np.float32)
@@ -183,9 +184,10 @@ class _Learner:
                 for name, value in values.items():
                     value.copy_(old[index][name]) if index in old else value.zero_()
 
-    def state(self) -> dict[str, Any]:
-        """All that `load` needs to go on."""
-        return {"policy": self.policy.state_dict(), "optimiser": self.optimiser.state_dict()}
+    def state(self, losses: Tensor | None = None) -> dict[str, Any]:
+        """All that `load` needs to go on, and the losses so far."""
+        state = {"policy": self.policy.state_dict(), "optimiser": self.optimiser.state_dict()}
+        return state if losses is None else state | {"losses": losses.clone()}
 
     def load(self, state: Mapping[str, Any]) -> None:
         """Goes on from a state."""
