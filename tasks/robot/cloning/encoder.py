@@ -70,6 +70,9 @@ class Encoder:
 
     def tokens(self, frames: npt.NDArray[np.uint8]) -> Tensor:
         """(b, t, d) float32 on the device of frames (b, p, p, 3), rounded like stored ones."""
-        pixels = torch.stack([self.transform(Image.fromarray(frame)) for frame in frames])
+        if frames.shape[1] == self.transform.spec.size_px:  # nothing to resize
+            pixels = torch.from_numpy(frames).permute(0, 3, 1, 2).contiguous()
+        else:
+            pixels = torch.stack([self.transform(Image.fromarray(frame)) for frame in frames])
         found = self._pass.features(pixels)[TOKENS]
         return found.view(len(frames), *self.shape).float()
