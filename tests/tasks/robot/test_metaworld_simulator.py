@@ -34,7 +34,10 @@ EXPECTED = {
     "coffee-pull": (1.00, 1.00),
 }
 HELD_OUT = 10_000  # the first seed of a block that no demonstration has
-SURE = 0.98  # what an expert reaches on a task that must stand the noise of demonstrations
+#: Tasks whose experts must solve 98 % of the goals, and 90 % under the noise of demonstrations.
+#: door-open reaches 0.91 with and without noise; bin-picking 0.93, and 0.90 with noise (400 goals
+#: each, seeds 0 to 399): the 0.98 above was a lucky 50 for it.
+SURE = tuple(task for task in TASKS if task not in ("door-open", "bin-picking"))
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -293,5 +296,6 @@ def test_experts_succeed_as_often_as_they_did_and_stand_noise(task: str, first: 
         low, high = binom.interval(0.99, GOALS, shrunk)
         assert low <= found <= high
     judged = 0 if RULES[task].needed > 1 else 1
-    if counts[0.0][judged] >= SURE * GOALS:
+    if task in SURE:
+        assert counts[0.0][judged] >= 0.98 * GOALS
         assert counts[0.05][judged] >= 0.9 * GOALS
