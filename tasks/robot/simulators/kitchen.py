@@ -12,7 +12,7 @@ import numpy as np
 import numpy.typing as npt
 
 from bench.errors import DataError, SpecError, nearest, require
-from tasks.robot.simulators.kitchen_tasks import GOALS, RANGES, TOLERANCE, VIEWS
+from tasks.robot.simulators.kitchen_tasks import GOALS, KETTLE, RANGES, TOLERANCE, VIEWS
 from tasks.robot.simulators.rendering import FrameRenderer
 from tasks.robot.simulators.rules import Rules
 from tasks.robot.simulators.simulator import Action, Expert, Frame, Simulator, State
@@ -46,11 +46,17 @@ class Kitchen(Simulator):
             if value not in known:
                 raise SpecError(f"franka_kitchen has no {name} {value!r}; {nearest(value, known)}")
         self.goal = GOALS[rules.name]
+        self._mujoco = require("mujoco", extra="robot")
         self._env = _environment()
         robot = self._env.robot_env
         self.model, self.data, self._robot = robot.model, robot.data, robot
-        self._place = {joint: int(self.model.joint(joint).qposadr[0]) for joint in RANGES}
-        self._start = self.data.qpos.copy()
+        self._place = int(self.model.joint(self.goal.joint).qposadr[0])
+        self._allowed = np.full(self.model.nv, np.inf)  # how far each may be from its start
+        for joint, spans in {**RANGES, "kettle": KETTLE}.items():
+            if joint != self.goal.joint:
+                first = int(self.model.joint(joint).dofadr[0])
+                self._allowed[first : first + np.size(spans)] = TOLERANCE * np.asarray(spans)
+        self._start, self._steps = self.data.qpos.copy(), 0
         self._renderer: FrameRenderer | None = None
 
     def reset(self, seed: int) -> None:
@@ -62,27 +68,26 @@ class Kitchen(Simulator):
         pose[:ROBOT_JOINTS] = np.clip(pose[:ROBOT_JOINTS] + moved, low, high)
         self._robot.set_state(pose, np.zeros_like(self.data.qvel))
         self._robot._get_obs()  # the next command is relative to the joints that are read here
-        self._start = self.data.qpos.copy()
+        self._start, self._steps = self.data.qpos.copy(), 0
 
     def step(self, action: Action) -> bool:
-        """Joint velocities for `repeat` steps of 0.08 s."""
-        for _ in range(self.rules.repeat):
-            self._env.step(np.asarray(action, dtype=np.float64))
+        """Joint velocities for `repeat` steps of 0.08 s, or for those left of the horizon."""
+        held = np.asarray(action, dtype=np.float64)
+        for _ in range(min(self.rules.repeat, self.rules.horizon - self._steps)):
+            self._env.step(held)
+            self._steps += 1
         return self.solved()
 
     def solved(self) -> bool:
-        """Whether the task's joint is at its goal, and all others where they were."""
-        for joint, span in RANGES.items():
-            at = self.data.qpos[self._place[joint]]
-            own = joint == self.goal.joint
-            wanted = self.goal.value if own else self._start[self._place[joint]]
-            if abs(at - wanted) >= TOLERANCE * span:
-                return False
-        return True
+        """Whether the task's joint is at its goal, and all else of the kitchen where it was."""
+        moved = np.zeros(self.model.nv)
+        self._mujoco.mj_differentiatePos(self.model, moved, 1.0, self._start, self.data.qpos)
+        near = abs(self.opening() - self.goal.value) < TOLERANCE * RANGES[self.goal.joint]
+        return bool(near and (np.abs(moved) < self._allowed).all())
 
     def opening(self) -> float:
         """Where the task's joint is, in radians or metres."""
-        return float(self.data.qpos[self._place[self.goal.joint]])
+        return float(self.data.qpos[self._place])
 
     def state(self) -> State:
         """(30,) all joints: 9 of the robot, 21 of the kitchen."""
@@ -124,7 +129,6 @@ class Kitchen(Simulator):
 
 def _environment() -> Any:
     """The environment without its own tasks, horizon and notices."""
-    require("mujoco", extra="robot")
     heard = io.StringIO()
     with warnings.catch_warnings(), contextlib.redirect_stdout(heard):
         warnings.simplefilter("ignore")

@@ -46,6 +46,10 @@ RANGES = {
     "microwave": 2.094,
 }
 
+#: The same of the kettle, which is free here: ranges of the slides (metres) and hinges (radians)
+#: along and about x, y and z that it has in mj_envs.
+KETTLE = (3.0, 3.0, 3.0, 6.28, 6.28, 6.28)
+
 GOALS = {
     "knob1_on": Goal("knob_Joint_1", -1.57),
     "light_on": Goal("light_switch", -0.7),
