@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Literal
 
 import numpy as np
@@ -14,7 +16,6 @@ from torch import Tensor, nn
 from tasks.robot.cloning.pooling import AttentivePooling
 
 HIDDEN = (512, 256, 128)
-_GAIN = math.sqrt(2.0)
 #: Side at which the convolutional policy sees a frame, in pixels.
 PIXELS = 112
 _CONVOLUTIONS = ((32, 8, 4), (64, 3, 2), (64, 3, 2))  # channels, side, stride
@@ -24,20 +25,20 @@ Pooling = Literal["map", "cls", "mean"]
 class ActionHead(nn.Sequential):
     """Linear layers of 512, 256, 128 with ReLU, then tanh: (b, d) -> (b, a), as in Hu et al.
 
-    Weights start orthogonal, biases at zero.
+    Weights start orthogonal, with a gain of one, and biases at zero: the first actions are small.
     """
 
-    def __init__(self, dim: int, actions: int, generator: torch.Generator) -> None:
+    def __init__(self, dim: int, actions: int) -> None:
         layers: list[nn.Module] = []
         for width in HIDDEN:
-            layers += [_linear(dim, width, generator), nn.ReLU()]
+            layers += [_linear(dim, width), nn.ReLU()]
             dim = width
-        super().__init__(*layers, _linear(dim, actions, generator), nn.Tanh())
+        super().__init__(*layers, _linear(dim, actions), nn.Tanh())
 
 
-def _linear(dim: int, width: int, generator: torch.Generator) -> nn.Linear:
+def _linear(dim: int, width: int) -> nn.Linear:
     layer = nn.Linear(dim, width)
-    nn.init.orthogonal_(layer.weight, _GAIN, generator=generator)
+    nn.init.orthogonal_(layer.weight)
     nn.init.zeros_(layer.bias)
     return layer
 
@@ -45,11 +46,11 @@ def _linear(dim: int, width: int, generator: torch.Generator) -> nn.Linear:
 class TokenPolicy(nn.Module):
     """Frozen tokens (b, t, d) through attentive pooling, LayerNorm and the action head."""
 
-    def __init__(self, dim: int, heads: int, actions: int, generator: torch.Generator) -> None:
+    def __init__(self, dim: int, heads: int, actions: int) -> None:
         super().__init__()
-        self.pooling = AttentivePooling(dim, heads, generator)
+        self.pooling = AttentivePooling(dim, heads)
         self.norm = nn.LayerNorm(dim)
-        self.head = ActionHead(dim, actions, generator)
+        self.head = ActionHead(dim, actions)
 
     def forward(self, tokens: Tensor) -> Tensor:
         action: Tensor = self.head(self.norm(self.pooling(tokens)))
@@ -59,10 +60,10 @@ class TokenPolicy(nn.Module):
 class VectorPolicy(nn.Module):
     """One frozen vector of the image (b, d) through LayerNorm and the action head."""
 
-    def __init__(self, dim: int, actions: int, generator: torch.Generator) -> None:
+    def __init__(self, dim: int, actions: int) -> None:
         super().__init__()
         self.norm = nn.LayerNorm(dim)
-        self.head = ActionHead(dim, actions, generator)
+        self.head = ActionHead(dim, actions)
 
     def forward(self, vectors: Tensor) -> Tensor:
         action: Tensor = self.head(self.norm(vectors))
@@ -76,23 +77,23 @@ class PixelPolicy(nn.Module):
     read whole, so that where things are is kept.
     """
 
-    def __init__(self, actions: int, generator: torch.Generator) -> None:
+    def __init__(self, actions: int) -> None:
         super().__init__()
         layers: list[nn.Module] = []
         before = 3
         for channels, side, stride in _CONVOLUTIONS:
             layer = nn.Conv2d(before, channels, side, stride, padding=(side - stride + 1) // 2)
-            nn.init.orthogonal_(layer.weight, _GAIN, generator=generator)
+            nn.init.orthogonal_(layer.weight, math.sqrt(2))
             nn.init.zeros_(layer.bias)  # type: ignore[arg-type]
             layers += [layer, nn.ReLU()]
             before = channels
         self.convolutions = nn.Sequential(*layers, nn.Flatten())
         dim = before * (PIXELS // math.prod(stride for _, _, stride in _CONVOLUTIONS)) ** 2
         self.norm = nn.LayerNorm(dim)
-        self.head = ActionHead(dim, actions, generator)
+        self.head = ActionHead(dim, actions)
 
     def forward(self, pixels: Tensor) -> Tensor:
-        images = pixels.permute(0, 3, 1, 2).float() / 255 - 0.5  # (b, 3, p, p), channels last
+        images = pixels.permute(0, 3, 1, 2).float().div_(255).sub_(0.5)  # (b, 3, p, p)
         action: Tensor = self.head(self.norm(self.convolutions(images)))
         return action
 
@@ -113,15 +114,13 @@ class StatePolicy(nn.Module):
     mean: Tensor
     spread: Tensor
 
-    def __init__(
-        self, states: npt.NDArray[np.float64], actions: int, generator: torch.Generator
-    ) -> None:
+    def __init__(self, states: npt.NDArray[np.float64], actions: int) -> None:
         super().__init__()
         spread = states.std(axis=0)
         still = spread < 1e-6 * np.maximum(np.abs(states).max(axis=0), 1.0)  # never moved
         self.register_buffer("mean", torch.from_numpy(states.mean(axis=0)).float())
         self.register_buffer("spread", torch.from_numpy(np.where(still, 1.0, spread)).float())
-        self.head = ActionHead(states.shape[1], actions, generator)
+        self.head = ActionHead(states.shape[1], actions)
 
     def forward(self, states: Tensor) -> Tensor:
         action: Tensor = self.head((states - self.mean) / self.spread)
@@ -141,17 +140,27 @@ def frozen_policy(pooling: Pooling, dim: int, heads: int, actions: int, seed: in
     Raises:
         SpecError: the heads do not divide the width.
     """
-    generator = torch.Generator().manual_seed(seed)
-    if pooling == "map":
-        return TokenPolicy(dim, heads, actions, generator)
-    return VectorPolicy(dim, actions, generator)
+    with _drawn_from(seed):
+        if pooling == "map":
+            return TokenPolicy(dim, heads, actions)
+        return VectorPolicy(dim, actions)
 
 
 def pixel_policy(actions: int, seed: int) -> PixelPolicy:
     """An untrained policy on pixels."""
-    return PixelPolicy(actions, torch.Generator().manual_seed(seed))
+    with _drawn_from(seed):
+        return PixelPolicy(actions)
 
 
 def state_policy(states: npt.NDArray[np.float64], actions: int, seed: int) -> StatePolicy:
     """An untrained policy on states, scaled by those of the demonstrations (n, s)."""
-    return StatePolicy(states, actions, torch.Generator().manual_seed(seed))
+    with _drawn_from(seed):
+        return StatePolicy(states, actions)
+
+
+@contextmanager
+def _drawn_from(seed: int) -> Iterator[None]:
+    """Initial weights follow from the seed alone, and nothing else changes."""
+    with torch.random.fork_rng(devices=[]):
+        torch.default_generator.manual_seed(seed)
+        yield

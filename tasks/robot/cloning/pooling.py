@@ -9,37 +9,12 @@ parameters, with the same gradients, and about ten times faster on a processor.
 from __future__ import annotations
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 
 from bench.errors import SpecError
+from tasks.pooling import RMSNorm, SwiGLU
 
 LATENT_STD = 0.02
-
-
-class RMSNorm(nn.Module):
-    """`x / (|x| d^-0.5) g` over the last dimension, which is (..., d)."""
-
-    def __init__(self, dim: int) -> None:
-        super().__init__()
-        self.scale, self.eps = dim**-0.5, 1e-8
-        self.g = nn.Parameter(torch.ones(dim))
-
-    def forward(self, x: Tensor) -> Tensor:
-        length = torch.linalg.vector_norm(x, dim=-1, keepdim=True) * self.scale
-        return x / length.clamp(min=self.eps) * self.g
-
-
-class SwiGLU(nn.Module):
-    """A linear layer whose one half, through SiLU, gates the other: (..., d) -> (..., h)."""
-
-    def __init__(self, dim: int, hidden: int) -> None:
-        super().__init__()
-        self.project = nn.Linear(dim, 2 * hidden)
-
-    def forward(self, x: Tensor) -> Tensor:
-        value, gate = self.project(x).chunk(2, dim=-1)
-        return value * F.silu(gate)
 
 
 class AttentivePooling(nn.Module):
@@ -47,47 +22,35 @@ class AttentivePooling(nn.Module):
 
     Voltron's MAP block (Karamcheti et al., RSS 2023; `util/extraction.py`): a linear layer on the
     tokens, attention without bias on queries, keys and values and with one on its output,
-    residuals normalised afterwards by RMSNorm, and a SwiGLU layer of ratio 4.
+    residuals normalised afterwards by RMSNorm, and a SwiGLU layer of ratio 4. The latent starts
+    as N(0, 0.02), linear layers as PyTorch's own.
 
     Args:
         dim: width of the tokens.
         heads: of the attention; they divide the width. Voltron takes twice the encoder's.
-        generator: of the initial weights.
 
     Raises:
         SpecError: the heads do not divide the width.
     """
 
-    def __init__(self, dim: int, heads: int, generator: torch.Generator) -> None:
+    def __init__(self, dim: int, heads: int) -> None:
         super().__init__()
         if dim % heads:
             near = [count for count in range(1, dim + 1) if dim % count == 0]
             best = min(near, key=lambda count: abs(count - heads))
             raise SpecError(f"heads={heads} do not divide the tokens' width {dim}: choose {best}")
         self.heads, self.scale = heads, (dim // heads) ** -0.5
-        self.latent = nn.Parameter(torch.zeros(dim))
+        self.latent = nn.Parameter(torch.empty(dim).normal_(std=LATENT_STD))
         self.projection = nn.Linear(dim, dim)
         self.query = nn.Linear(dim, dim, bias=False)
         self.key_value = nn.Linear(dim, 2 * dim, bias=False)
         self.out = nn.Linear(dim, dim)
         self.attention_norm, self.mlp_norm = RMSNorm(dim), RMSNorm(dim)
         self.mlp = nn.Sequential(SwiGLU(dim, 4 * dim), nn.Linear(4 * dim, dim))
-        self._initialise(generator)
-
-    def _initialise(self, generator: torch.Generator) -> None:
-        """The latent as Voltron's, linear layers as PyTorch's own."""
-        with torch.no_grad():
-            self.latent.normal_(std=LATENT_STD, generator=generator)
-            for layer in self.modules():
-                if isinstance(layer, nn.Linear):
-                    bound = layer.in_features**-0.5
-                    layer.weight.uniform_(-bound, bound, generator=generator)
-                    if layer.bias is not None:
-                        layer.bias.uniform_(-bound, bound, generator=generator)
 
     def forward(self, tokens: Tensor) -> Tensor:
         """The folded form."""
-        raw = self.weights(tokens) @ tokens  # (b, heads, t) @ (b, t, d) -> (b, heads, d)
+        raw = self.attention(tokens) @ tokens  # (b, heads, t) @ (b, t, d) -> (b, heads, d)
         b, _, d = raw.shape
         value = self._split(self.key_value.weight[d:])  # (heads, c, d)
         folded = value @ self.projection.weight  # (heads, c, d)
@@ -95,9 +58,10 @@ class AttentivePooling(nn.Module):
         pooled = torch.einsum("bhd,hcd->bhc", raw, folded) + shift
         return self._rest(pooled.reshape(b, d))
 
-    def weights(self, tokens: Tensor) -> Tensor:
+    def attention(self, tokens: Tensor) -> Tensor:
         """(b, heads, t) how much each head looks at each token; rows sum to one."""
-        return (tokens @ self.queries().T).softmax(dim=1).transpose(1, 2)
+        queries = self.queries().expand(len(tokens), -1, -1)  # (b, heads, d)
+        return torch.bmm(queries, tokens.transpose(1, 2)).softmax(dim=-1)
 
     def queries(self) -> Tensor:
         """(heads, d) vectors whose products with raw tokens are the scores.
