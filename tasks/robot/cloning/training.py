@@ -92,15 +92,12 @@ def train(
     the same bytes.
 
     Raises:
-        TrainingError: the loss is not finite.
+        TrainingError: the loss is not finite, or the snapshot is of another policy.
     """
     policy.to(device).train()
     learner = _Learner(policy, samples.to(device), plan, device)
-    done, state = snapshot.load()
     losses = torch.zeros(plan.steps, device=device)
-    if state:
-        learner.load(state)
-        losses[:done] = state["losses"].to(device)
+    done = _resumed(learner, losses, snapshot)
     if device != "cpu":
         learner.capture()
     step = done
@@ -117,6 +114,23 @@ def train(
     return np.array([part.mean() for part in parts], dtype=np.float32)
 
 
+def _resumed(learner: _Learner, losses: Tensor, snapshot: Snapshot) -> int:
+    """Steps that a killed training has done; all is then as it was after them."""
+    done, state = snapshot.load()
+    if done:
+        try:
+            learner.load(state)
+            losses[:done] = state["losses"].to(losses.device)
+        except Exception as error:  # half of it may be back: this policy cannot start anew
+            snapshot.drop()
+            reason = " ".join(str(error).split())
+            raise TrainingError(
+                f"the state {snapshot.path} of step {done} does not fit this policy "
+                f"({type(error).__name__}: {reason}) and was removed: run the same command again"
+            ) from error
+    return done
+
+
 class _Learner:
     """A policy and its optimiser; on a GPU a whole step is one CUDA graph.
 
@@ -128,10 +142,13 @@ class _Learner:
         self.policy, self.samples, self.device = policy, samples, device
         gpu = device != "cpu"
         self.optimiser = torch.optim.Adam(
-            policy.parameters(), lr=plan.lr, fused=gpu, capturable=gpu
+            policy.parameters(), lr=plan.lr, fused=True, capturable=gpu
         )
         self.loss = torch.zeros((), device=device)
         self._rows = torch.zeros(plan.batch, dtype=torch.int64, device=device)
+        kept, (_, *shape) = samples.observations.dtype, samples.observations.shape
+        dtype = torch.float32 if kept == torch.float16 else kept
+        self._seen = torch.empty((plan.batch, *shape), dtype=dtype, device=device)
         self._graph: torch.cuda.CUDAGraph | None = None
 
     def step(self, rows: Tensor) -> Tensor:
@@ -145,10 +162,9 @@ class _Learner:
 
     def _update(self) -> None:
         places = self._rows.to(self.samples.observations.device)
-        seen = self.samples.observations[places].to(self.device)
-        if seen.dtype == torch.float16:
-            seen = seen.float()
-        loss = F.mse_loss(self.policy(seen), self.samples.actions[self._rows])
+        # Into the same memory each time: fresh pages cost a processor more than the copy.
+        self._seen.copy_(self.samples.observations[places].to(self.device))
+        loss = F.mse_loss(self.policy(self._seen), self.samples.actions[self._rows])
         self.optimiser.zero_grad(set_to_none=True)
         loss.backward()
         self.optimiser.step()
