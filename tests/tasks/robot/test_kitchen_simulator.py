@@ -16,7 +16,7 @@ import pytest
 
 from bench import gl
 from bench.errors import DataError, SpecError
-from tasks.robot.simulators.kitchen_tasks import GOALS, KETTLE, RANGES, VIEWS
+from tasks.robot.simulators.kitchen_tasks import GOALS, KETTLE, RANGES
 from tasks.robot.simulators.kitchen_tasks import RULES as TASKS
 from tasks.robot.simulators.simulator import simulate
 
@@ -27,6 +27,11 @@ SOLVED = {
     "sdoor_open": (0.374, 0.506),
     "ldoor_open": (-1.4855, -1.0145),
     "micro_open": (-1.5641, -0.9359),
+}
+#: mj_envs' cameras: where each is, the body that it looks at, and where that body is.
+CAMERAS = {
+    "left_cap2": ((-1.4, -1.0, 1.8), "knob 1", (-0.133, 0.6779, 2.2264)),
+    "right_cap2": ((1.3, -0.7, 3.4), "microwave", (-0.85, 0.725, 1.6)),
 }
 BYSTANDERS = [(joint, 0, span) for joint, span in RANGES.items()]
 BYSTANDERS += [("kettle", axis, span) for axis, span in enumerate(KETTLE)]
@@ -233,9 +238,7 @@ def test_the_state_is_all_joints_and_a_copy() -> None:
 
 def seen_at(camera: str, point: npt.NDArray[np.float64]) -> tuple[int, int]:
     """(row, column) of a point in a frame of 224 pixels: a pinhole with 45 degrees, z being up."""
-    eyes = {"left_cap2": (-1.4, -1.0, 1.8), "right_cap2": (1.3, -0.7, 3.4)}
-    targets = {"left_cap2": (-0.133, 0.6779, 2.2264), "right_cap2": (-0.85, 0.725, 1.6)}
-    eye, target = np.array(eyes[camera]), np.array(targets[camera])
+    eye, target = np.array(CAMERAS[camera][0]), np.array(CAMERAS[camera][2])
     ahead = (target - eye) / np.linalg.norm(target - eye)
     right = np.cross(ahead, [0, 0, 1])
     right /= np.linalg.norm(right)
@@ -266,16 +269,16 @@ def test_free_cameras_are_the_cameras_that_mj_envs_declares(task: str) -> None:
 
     from tasks.robot.simulators.rendering import FrameRenderer
 
-    view = VIEWS[TASKS[task].camera]
+    eye, target, _ = CAMERAS[TASKS[task].camera]
     with simulate(TASKS[task]) as simulator:
         simulator.reset(0)
         found = simulator.frame()
         spec = mujoco.MjSpec.from_file(simulator._robot.fullpath)
         spec.worldbody.add_camera(
             name="declared",
-            pos=view.eye,
+            pos=eye,
             mode=mujoco.mjtCamLight.mjCAMLIGHT_TARGETBODY,
-            targetbody=view.target,
+            targetbody=target,
         )
         model = spec.compile()
         data = mujoco.MjData(model)
