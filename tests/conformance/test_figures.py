@@ -9,10 +9,12 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from bench import registry
-from bench.errors import SpecError
+from bench import gl, registry
+from bench.engine import Settings, evaluate
+from bench.errors import DataError, SpecError
 from bench.figure import Figure, Photos, draw
 from bench.photos import sort_out
+from bench.store import Store
 from tests.bench.prototyped import write_prototyped
 
 PICTURES = {".png", ".svg", ".pdf", ".gif"}
@@ -35,6 +37,31 @@ def model(tmp_path_factory: pytest.TempPathFactory) -> str:
     return write_prototyped(tmp_path_factory.mktemp("models") / "prototyped")
 
 
+@pytest.fixture(scope="module")
+def results(model: str, tmp_path_factory: pytest.TempPathFactory) -> str:
+    """A store with rollouts of the model, for figures of what was evaluated."""
+    try:
+        backend = gl.backend()
+    except DataError as error:
+        pytest.skip(str(error))
+    folder = tmp_path_factory.mktemp("results")
+    kitchen = registry.load("task", "franka_kitchen")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv(gl.VARIABLE, backend)
+        pytest.importorskip("mujoco")
+        pytest.importorskip("gymnasium_robotics")
+        spec = f"franka_kitchen@{kitchen.mini}?{kitchen.mini_options}"
+        evaluate([model], [spec], Store(folder), Settings(cache=folder / ".cache", workers=0))
+    return str(folder)
+
+
+@pytest.fixture
+def options(cls: type[Figure], request: pytest.FixtureRequest) -> dict[str, str]:
+    """What the figure needs beside models and images."""
+    reads = "results" in {field.name for field in dataclasses.fields(cls)}
+    return {"results": request.getfixturevalue("results")} if reads else {}
+
+
 def test_it_is_a_frozen_dataclass_whose_options_are_explained(cls: type[Figure]) -> None:
     figure = cls()
     with pytest.raises(dataclasses.FrozenInstanceError):
@@ -45,9 +72,15 @@ def test_it_is_a_frozen_dataclass_whose_options_are_explained(cls: type[Figure])
 
 
 def test_it_gives_a_picture_and_its_numbers_as_whole_files(
-    name: str, cls: type[Figure], model: str, mini: Path, tmp_path: Path
+    name: str,
+    cls: type[Figure],
+    options: dict[str, str],
+    model: str,
+    mini: Path,
+    tmp_path: Path,
 ) -> None:
-    paths = draw(f"{name}?images=5", [model, cls.mini], tmp_path / "out", data=mini)
+    spec = "&".join([f"{name}?images=5", *(f"{key}={value}" for key, value in options.items())])
+    paths = draw(spec, [model, cls.mini], tmp_path / "out", data=mini)
     assert [path.name for path in paths] == [f"out{ending}" for ending in cls.endings]
     assert sorted(tmp_path.iterdir()) == sorted(paths)
     assert cls.endings[0] == ".png"
@@ -64,9 +97,11 @@ def test_it_gives_a_picture_and_its_numbers_as_whole_files(
             assert len(path.read_text().splitlines()) > 1
 
 
-def test_the_same_input_gives_the_same_bytes(cls: type[Figure], model: str, mini: Path) -> None:
+def test_the_same_input_gives_the_same_bytes(
+    cls: type[Figure], options: dict[str, str], model: str, mini: Path
+) -> None:
     _, photos = sort_out([cls.mini], 3, 0, mini)
-    first, second = (cls().draw([model], Photos(photos), "cpu") for _ in range(2))
+    first, second = (cls(**options).draw([model], Photos(photos), "cpu") for _ in range(2))
     assert tuple(first) == cls.endings
     assert first == second
 
