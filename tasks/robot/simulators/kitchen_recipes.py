@@ -183,7 +183,8 @@ def left_door(kitchen: Kitchen) -> Sequence[Reach | Follow]:
         ),
         Reach(retreat, around, blend=0.3, near=0.15, steps=8, grip=OPEN, weights=inside),
         Reach(behind(0.44, 0.02), around, near=0.15, steps=14, weights=inside),
-        Reach(behind(0.44, -0.06), inner, near=0.2, steps=10, weights=inside),
+        # Nearer than elsewhere: with noise, some hands cut this corner and push the door shut.
+        Reach(behind(0.44, -0.06), inner, near=0.1, steps=10, weights=inside),
         Reach(behind(0.355, -0.05), inner, near=0.2, steps=10, weights=inside),
         Follow(push, near=None, speed=lambda: 0.06, lead=0.15, weights=inside),
     ]
