@@ -18,6 +18,7 @@ from tasks.robot.simulators.rules import Rules
 from tasks.robot.simulators.simulator import Action, Expert, Frame, Simulator, State
 
 ROBOT_JOINTS = 9  # seven of the arm, two fingers
+_SPANS = {joint: (span,) for joint, span in RANGES.items()} | {"kettle": KETTLE}
 
 
 class Kitchen(Simulator):
@@ -52,10 +53,10 @@ class Kitchen(Simulator):
         self.model, self.data, self._robot = robot.model, robot.data, robot
         self._place = int(self.model.joint(self.goal.joint).qposadr[0])
         self._allowed = np.full(self.model.nv, np.inf)  # how far each may be from its start
-        for joint, spans in {**RANGES, "kettle": KETTLE}.items():
+        for joint, spans in _SPANS.items():
             if joint != self.goal.joint:
                 first = int(self.model.joint(joint).dofadr[0])
-                self._allowed[first : first + np.size(spans)] = TOLERANCE * np.asarray(spans)
+                self._allowed[first : first + len(spans)] = TOLERANCE * np.array(spans)
         self._start, self._steps = self.data.qpos.copy(), 0
         self._renderer: FrameRenderer | None = None
 

@@ -149,7 +149,8 @@ class KitchenExpert:
         position, frame = phase.goal()
         reference, turned = self._hand
         way = position - reference
-        reference = reference + way * min(1.0, phase.speed() / max(np.linalg.norm(way), 1e-9))
+        distance = max(float(np.linalg.norm(way)), 1e-9)
+        reference = reference + way * min(1.0, phase.speed() / distance)
         gap = reference - at
         if (length := np.linalg.norm(gap)) > phase.lead:
             reference = at + gap * phase.lead / length
@@ -170,4 +171,5 @@ class KitchenExpert:
 
 def _in_step(change: Vector) -> Vector:
     """(7,) the change, made smaller until the slowest joint can follow."""
-    return change * min(1.0, 1.0 / max(float(np.max(np.abs(change) / _RATE)), 1e-9))
+    slowest = max(float(np.max(np.abs(change) / _RATE)), 1e-9)
+    return change * min(1.0, 1.0 / slowest)
