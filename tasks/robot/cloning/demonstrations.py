@@ -26,7 +26,7 @@ from tasks.robot.simulators.rules import Rules
 from tasks.robot.simulators.simulator import Frame, versions_of
 
 #: Raised when a scripted expert, or how a demonstration is made, changes.
-EXPERT_VERSION = 1
+EXPERT_VERSION = 2
 _BROKEN = (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile, zlib.error)
 
 
