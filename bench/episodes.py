@@ -7,14 +7,13 @@ Nothing lies on the disk: the samples of `train` are the demonstrations of every
 from __future__ import annotations
 
 from collections.abc import Mapping
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
 from PIL import Image
 
 from bench import registry
-from bench.errors import DataError, SpecError, nearest
+from bench.errors import SpecError, nearest
 from bench.split import Split, Table
 
 if TYPE_CHECKING:
@@ -23,12 +22,11 @@ if TYPE_CHECKING:
 #: The seed of the first rollout's start; demonstrations begin at 0, so the two never meet.
 FIRST_ROLLOUT = 10_000
 DEMONSTRATIONS, ROLLOUTS = 25, 50  # of each task
-MODIFIERS = ("demonstrations", "demos", "rollouts", "tasks")
+MODIFIERS = ("demos", "rollouts", "tasks")
 TREE = """
     nothing on the disk: pip install 'sslbench[robot]'
     [tasks=a:b]              some of its tasks
     [demos=25,rollouts=50]   demonstrations and rollouts of each task
-    [demonstrations=DIR]     files of others, instead of those that scripted experts give
 """
 
 
@@ -88,22 +86,6 @@ def start_image(suite: str, split: str, key: str) -> Image.Image:
     task, _, number = key.rpartition("/")
     first_frame = registry.attribute("tasks.robot.simulators.simulator:first_frame")
     return Image.fromarray(first_frame(suite, task, seed_of(split, int(number))))
-
-
-def demonstrations_of(split: Split) -> Path | None:
-    """The folder or file of `[demonstrations=...]`; None without it.
-
-    Raises:
-        DataError: it is not there.
-    """
-    dataset, _, _ = split.source(0)
-    text = getattr(dataset, "options", {}).get("demonstrations")
-    if text is None:
-        return None
-    path = Path(text).expanduser()
-    if not path.exists():
-        raise DataError(f"demonstrations={text} is not there: correct the path, or leave it out")
-    return path
 
 
 def check_suite(suite: str, split: Split) -> tuple[str, ...]:

@@ -13,7 +13,7 @@ import pytest
 from packaging.requirements import Requirement
 from PIL import Image
 
-from bench import doctor, registry
+from bench import doctor, gl, registry
 from bench.doctor import Check, Report, report
 from tests.bench.trees import write_photographs
 
@@ -183,14 +183,19 @@ def test_rendering_takes_the_first_back_end_that_works(
 ) -> None:
     monkeypatch.delenv("MUJOCO_GL", raising=False)
     monkeypatch.setattr(doctor.importlib.util, "find_spec", lambda _: object())
+    monkeypatch.setattr(doctor.importlib.metadata, "version", lambda _: "3.3.0")
+    gl.failure.cache_clear()
 
     def run(*_: Any, env: dict[str, str], **__: Any) -> SimpleNamespace:
         works = env["MUJOCO_GL"] in working
         return SimpleNamespace(returncode=not works, stderr="Trace\nlibEGL.so not found\n")
 
-    monkeypatch.setattr(doctor.subprocess, "run", run)
-    found = checks(Report(tuple(doctor._rendering())), "rendering")
-    assert {name: check.status for name, check in found.items()} == expected
+    monkeypatch.setattr(gl.subprocess, "run", run)
+    try:
+        found = checks(Report(tuple(doctor._rendering())), "rendering")
+    finally:
+        gl.failure.cache_clear()
+    assert {name: check.status for name, check in found.items()} == {"mujoco": "ok"} | expected
     if not working:
         assert found["egl"].found == "libEGL.so not found"
         assert "apt-get install" in found["egl"].mend
@@ -200,8 +205,19 @@ def test_rendering_that_hangs_is_reported(monkeypatch: pytest.MonkeyPatch) -> No
     def run(*_: Any, **__: Any) -> None:
         raise subprocess.TimeoutExpired("python", 120)
 
-    monkeypatch.setattr(doctor.subprocess, "run", run)
-    assert doctor._render_failure("egl") == "no image after 120 s"
+    monkeypatch.setattr(gl.subprocess, "run", run)
+    assert gl.failure.__wrapped__("egl") == "no image after 120 s"
+
+
+@pytest.mark.parametrize(("version", "unfit"), [("3.3.0", ()), ("3.12.1", ("franka_kitchen",))])
+def test_a_mujoco_that_a_suite_does_not_run_on_is_named(
+    version: str, unfit: tuple[str, ...], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(doctor.importlib.metadata, "version", lambda _: version)
+    (check,) = doctor._mujoco()
+    assert (check.status == "broken") == bool(unfit)
+    assert all(name in check.found for name in unfit)
+    assert ("mujoco==3.3.0" in check.mend) == bool(unfit)
 
 
 def test_report_is_text_for_people_and_json_for_machines(tmp_path: Path) -> None:

@@ -37,18 +37,14 @@ class Origin:
     Attributes:
         rules: of the task.
         noise: standard deviation of what is added to an expert's action before it is executed.
-        file: of others' demonstrations, which then are read instead.
     """
 
     rules: Rules
     noise: float
-    file: Path | None = None
 
     @property
     def facts(self) -> dict[str, Any]:
         """For the key of the cache, and for the identity of results."""
-        if self.file is not None:
-            return {"file": _digest(self.file)}
         return {"expert": EXPERT_VERSION, "noise": self.noise}
 
     def folder(self, root: Path) -> Path:
@@ -56,18 +52,6 @@ class Origin:
         facts = [self.facts, asdict(self.rules), versions_of(self.rules.suite)]
         key = hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest()[:16]
         return root / "demonstrations" / f"{self.rules.suite}-{self.rules.name}-{key}"
-
-
-@lru_cache(maxsize=64)
-def _digest(path: Path) -> str:
-    """sha256 over the files of a path, as far as they matter."""
-    digest = hashlib.sha256()
-    files = sorted(p for p in path.rglob("*") if p.is_file()) if path.is_dir() else [path]
-    for file in files:
-        digest.update(file.relative_to(path.parent).as_posix().encode())
-        with file.open("rb") as stream:
-            digest.update(hashlib.file_digest(stream, "sha256").digest())
-    return digest.hexdigest()
 
 
 @dataclass(frozen=True, eq=False)
@@ -159,7 +143,7 @@ def demonstrations(origin: Origin, count: int, root: Path, workers: int) -> Demo
     An interrupted collection goes on behind the last episode that was finished.
 
     Raises:
-        DataError: the expert fails too often, or a file of others' does not fit.
+        DataError: the expert fails too often.
     """
     folder = origin.folder(root)
     if len(files(folder)) < count:
@@ -179,12 +163,6 @@ def _missing(
 
     there = files(folder)
     if len(there) >= count:  # another process was quicker
-        return
-    if origin.file is not None:
-        from tasks.robot.cloning.demonstration_files import read_demonstrations
-
-        found = read_demonstrations(origin.file, origin.rules, count)
-        yield from list(enumerate(found))[len(there) : count]
         return
     if there:
         say(f"{origin.rules.name}: continuing behind {len(there)} of {count} demonstrations")

@@ -119,7 +119,7 @@ class SuiteRun:
             self.kept.keep(f"policy-{place.name}", found | {"losses": losses})
 
     def _demonstrations(self, name: str) -> Demonstrations:
-        origin = self.task.origin(name, self.data)
+        origin = self.task.origin(name)
         root, workers = self.data.cache.root, self.data.workers
         return demonstrations(origin, self.counts[name], root, workers)
 
@@ -232,8 +232,6 @@ class SuiteRun:
     def _drawn_alike(self, crew: Crew, shown: Demonstrations) -> str:
         """What to say where the frames of today are not those of the demonstrations."""
         name = crew.rules.name
-        if self.task.origin(name, self.data).file is not None:
-            return f"{name}: demonstrations of others, in another simulator or renderer"
         nothing = np.zeros((0, shown.actions.shape[1]))
         ((frames, _),) = replays(crew, [(int(shown.seeds[0]), nothing)])
         change = difference(shown.first_frame(), frames[0])

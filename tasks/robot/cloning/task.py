@@ -114,12 +114,11 @@ class CloningTask(Task):
         given = {name: value for name in names if (value := getattr(self, name)) is not None}
         return replace(rules_of(self.suite, task), **given, **self.own_rules())
 
-    def origin(self, task: str, data: TaskData) -> Origin:
+    def origin(self, task: str) -> Origin:
         """What the demonstrations of a task are made from."""
-        from bench.episodes import demonstrations_of
         from tasks.robot.cloning.demonstrations import Origin
 
-        return Origin(self.rules(task), self.noise, demonstrations_of(data.open("train")))
+        return Origin(self.rules(task), self.noise)
 
     def facts(self, data: TaskData) -> dict[str, str]:
         """Versions of the simulator, and what the demonstrations are made from."""
@@ -129,7 +128,7 @@ class CloningTask(Task):
         from tasks.robot.simulators.simulator import versions_of
 
         tasks = check_suite(self.suite, data.open("train"))
-        origin = self.origin(tasks[0], data).facts
+        origin = self.origin(tasks[0]).facts
         return {
             "simulator": versions_of(self.suite),
             "demonstrations": json.dumps(origin, sort_keys=True),
