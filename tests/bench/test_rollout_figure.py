@@ -32,6 +32,8 @@ from bench.records import Outcome, Result
 from bench.store import Store
 from tests.bench.pages import clashes, texts, tile_pixels
 
+pytestmark = pytest.mark.slow  # tests/conformance draws the figure at its smallest every time
+
 RANDOM = "random:vit_mini_patch4_32?seed=0"
 TASK = "light_on"
 SPEC = (
