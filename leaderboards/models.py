@@ -21,15 +21,21 @@ def without_seed(name: str) -> str:
     return _SEED_SUFFIX.sub("", name)
 
 
+def unseeded(train: str) -> str:
+    """A training spec without its seed; empty for what is none, in a stranger's record."""
+    try:
+        parsed = parse(train)
+    except SpecError:
+        return ""
+    rest = tuple(pair for pair in parsed.options if pair[0] != "seed")
+    return str(Spec(parsed.name, parsed.dataset, rest))
+
+
 def trained_as(result: Scored) -> tuple[str, ...]:
     """The spec that the model was trained from, without its seed and as it is; () if unknown."""
     text = str(pretraining(result).get("spec") or "")
-    try:
-        parsed = parse(text)
-    except SpecError:  # a stranger's record, or none
-        return ()
-    rest = tuple(pair for pair in parsed.options if pair[0] != "seed")
-    return str(Spec(parsed.name, parsed.dataset, rest)), text
+    stem = unseeded(text)
+    return (stem, text) if stem else ()
 
 
 def models_of(results: Sequence[S]) -> list[tuple[str, list[S]]]:

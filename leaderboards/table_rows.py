@@ -8,11 +8,12 @@ from typing import TypedDict, Unpack
 from bench import registry
 from bench.errors import SpecError, nearest
 from bench.matrix import Entry, Matrix, canonical
-from bench.spec import Pairs, Spec, parse, with_options
+from bench.spec import Pairs, with_options
 from bench.summary import Scored
 from leaderboards.cell import of_model
 from leaderboards.measured import specs_of
 from leaderboards.models import trained_as, without_seed
+from leaderboards.models import unseeded as unseeded  # tables.py takes it from here
 from leaderboards.paper import Column, FlopsRatio, Gain, Row, Scale, Table
 
 
@@ -206,16 +207,6 @@ def sources_of(used: str, results: Sequence[Scored]) -> list[str]:
         f"--use {used}: neither a path, nor PREFIX:NAME, nor a model in the store; "
         f"{nearest(used, names)}"
     )
-
-
-def unseeded(train: str) -> str:
-    """A training spec without its seed; empty for what is none, in a stranger's record."""
-    try:
-        spec = parse(train)
-    except SpecError:
-        return ""
-    rest = tuple(pair for pair in spec.options if pair[0] != "seed")
-    return str(Spec(spec.name, spec.dataset, rest))
 
 
 def _is_source(text: str) -> bool:
