@@ -15,13 +15,11 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from bench import spec
 from bench.errors import NewerSchema, StoreError
 from bench.records import Metric, Outcome, Result
-from bench.spec import Spec
 from bench.store import Store
-from leaderboards.cells import pretraining, protocol_text
-from leaderboards.models import without_seed
+from leaderboards.cells import protocol_text
+from leaderboards.models import seeds_of, trained_as, without_seed
 
 SCHEMA = 1
 MEANS = 1e-5  # a mean of values kept in float32 is the metric up to this
@@ -80,13 +78,13 @@ def recorded(store: Store, results: Sequence[Result]) -> list[Recorded]:
 
 
 def _record(result: Result, outcome: Outcome) -> Recorded:
-    model, seed = _model(result)
     identity = result.identity
+    seed, evaluation_seed = seeds_of(result)
     cell = Recorded(
-        model=model,
+        model=_model(result),
         task=result.task_spec,
         seed=seed,
-        evaluation_seed=identity.seed,
+        evaluation_seed=evaluation_seed,
         headline=result.headline,
         metric=result.metrics[result.headline],
         protocol=f"version {identity.task_version}, data {identity.dataset[:12]}, "
@@ -102,15 +100,10 @@ def _record(result: Result, outcome: Outcome) -> Recorded:
     return replace(cell, ids=ids, values=base64.b64encode(zlib.compress(raw, 9)).decode())
 
 
-def _model(result: Result) -> tuple[str, int | None]:
-    """What the model is, less its seed, and the seed."""
-    if text := pretraining(result).get("spec"):
-        parsed = spec.parse(text)
-        rest = tuple(pair for pair in parsed.options if pair[0] != "seed")
-        return str(Spec(parsed.name, parsed.dataset, rest)), pretraining(result).get("seed")
+def _model(result: Result) -> str:
+    """What the model is, less its seed: what it was trained from, or else its source."""
     source = str(result.model.get("source", result.model["name"]))
-    stem = without_seed(source)
-    return stem, int(source[len(stem) :].rpartition("=")[2]) if stem != source else None
+    return (*trained_as(result)[:1], without_seed(source))[0]
 
 
 def dumps(subset: Mapping[str, Any], cells: Sequence[Recorded], made: Mapping[str, Any]) -> str:

@@ -13,12 +13,29 @@ from leaderboards.cells import pretraining
 S = TypeVar("S", bound=Scored)
 
 # "-seed0", "_s1", "?seed=2" at the end of a model's name: the same model trained or drawn again.
-_SEED_SUFFIX = re.compile(r"[-_.?&/](?:seed|s)[-_=]?\d+$")
+_SEED_SUFFIX = re.compile(r"[-_.?&/](?:seed|s)[-_=]?(?P<seed>\d+)$")
 
 
 def without_seed(name: str) -> str:
     """The model's name less the seed at its end."""
     return _SEED_SUFFIX.sub("", name)
+
+
+def seeds_of(result: Scored) -> tuple[int | None, int]:
+    """The seeds of the training, None where nothing tells it, and of the evaluation.
+
+    Without a record, the seed of the training is what the model's name or its source ends in.
+    """
+    trained = pretraining(result).get("seed")
+    if trained is None:
+        ends = (_seed_at_end(str(result.model.get(key) or "")) for key in ("name", "source"))
+        trained = next((seed for seed in ends if seed is not None), None)
+    return trained, result.identity.seed
+
+
+def _seed_at_end(name: str) -> int | None:
+    found = _SEED_SUFFIX.search(name)
+    return int(found["seed"]) if found else None
 
 
 def unseeded(train: str) -> str:

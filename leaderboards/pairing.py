@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -12,10 +11,9 @@ from bench.records import Result
 from bench.store import Store
 from bench.summary import Summary
 from leaderboards.cell import of_model
-from leaderboards.cells import pretraining
 from leaderboards.columns import ColumnKey, column_key
 from leaderboards.difference import Misfit
-from leaderboards.models import trained_as, without_seed
+from leaderboards.models import seeds_of, trained_as, without_seed
 
 Pair = tuple[Result, Result]
 
@@ -85,29 +83,29 @@ def paired(first: Sequence[Result], second: Sequence[Result]) -> list[Pair]:
         Misfit: no seed in common, or two results of one seed.
     """
     for results in (first, second):
-        seeds = [_seeds(result) for result in results]
+        seeds = [seeds_of(result) for result in results]
         if len(set(seeds)) < len(seeds):
             names = ", ".join(f"{one.model['name']} {one.identity.digest[:10]}" for one in results)
             raise Misfit(f"several results of one seed: {names}")
     alone = [
-        [len({_seeds(result)[axis] for result in results}) == 1 for results in (first, second)]
+        [len({seeds_of(result)[axis] for result in results}) == 1 for results in (first, second)]
         for axis in (0, 1)
     ]
     pairs = [
         (one, other)
         for one in first
         for other in second
-        if all(_seeds(one)[axis] == _seeds(other)[axis] or any(alone[axis]) for axis in (0, 1))
+        if all(seeds_of(one)[axis] == seeds_of(other)[axis] or any(alone[axis]) for axis in (0, 1))
     ]
     if not pairs:
-        told = (sorted({str(_seeds(one)[0]) for one in side}) for side in (first, second))
+        told = (sorted({str(seeds_of(one)[0]) for one in side}) for side in (first, second))
         raise Misfit("no seed in common: A has {} and B has {}".format(*map(", ".join, told)))
-    return sorted(pairs, key=lambda pair: [str(_seeds(result)) for result in pair])
+    return sorted(pairs, key=lambda pair: [str(seeds_of(result)) for result in pair])
 
 
 def pair_label(pair: Pair) -> str:
     """The seeds of a pair in words: `0`, `0/3` where the models' differ, `0 (eval 1)`."""
-    seeds = [_seeds(result) for result in pair]
+    seeds = [seeds_of(result) for result in pair]
     train = "/".join(dict.fromkeys(str(seed) for seed, _ in seeds if seed is not None))
     evaluated = "/".join(dict.fromkeys(str(seed) for _, seed in seeds))
     return f"{train} (eval {evaluated})" if train and evaluated != "0" else train or evaluated
@@ -137,12 +135,3 @@ def _reason(mine: ColumnKey, theirs: ColumnKey) -> str:
     if mine.version != theirs.version:
         return f"other versions of the task: A {mine.version}, B {theirs.version}"
     return f"other protocols: A {mine.protocol}, B {theirs.protocol}"
-
-
-def _seeds(result: Result) -> tuple[int | None, int]:
-    """Of the training, as far as it is known, and of the evaluation."""
-    name = str(result.model["name"])
-    trained = pretraining(result).get("seed")
-    if trained is None and (end := re.search(r"\d+$", name[len(without_seed(name)) :])):
-        trained = int(end[0])
-    return trained, result.identity.seed

@@ -13,6 +13,7 @@ from bench.records import Metric, Outcome, Result
 from bench.stats import accuracy_metric
 from bench.store import Store
 from leaderboards.baseline import Recorded, dumps, loads, recorded
+from leaderboards.models import seeds_of
 from leaderboards.regress import Change, changes
 
 Make = Callable[..., Result]
@@ -173,6 +174,30 @@ def test_a_metric_that_is_no_mean_is_not_paired(cells: Callable[..., list[Record
     (lower,) = cells(hits, metric=Metric(0.299))
     assert only(changes([bare], [lower])).verdict == "worse"
     assert "any difference counts" in only(changes([bare], [lower])).note
+
+
+@pytest.mark.parametrize("end", ["-seed", "-s", "_s", "?seed="])
+def test_the_seed_of_a_model_without_a_record_is_in_its_source(
+    end: str, result: Make, tmp_path: Path
+) -> None:
+    hits = draw(0.6, 0)
+    store = Store(tmp_path / "results")
+    for seed in (3, 12):
+        one = result(f"run{end}{seed}", metric=accuracy_metric(hits), pretrain={"dataset": None})
+        store.write(one, Outcome({"id": IDS, "value": hits.astype(np.float64)}))
+    cells = recorded(store, list(store.results()))
+    assert [cell.seeds for cell in cells] == [(12, 0), (3, 0)]
+    assert {cell.model for cell in cells} == {"runs/run"}
+
+
+def test_a_renamed_model_keeps_the_seed_of_its_source(result: Make) -> None:
+    one = result("mine", pretrain={"dataset": None}, seed=4)
+    one.model["source"] = "random:vit_mini_patch4_32?seed=7"
+    assert seeds_of(one) == (7, 4)
+    one.model["name"] = "mine-seed2"
+    assert seeds_of(one) == (2, 4)
+    one.model.update(name="mine", source="runs/mae-1000")
+    assert seeds_of(one) == (None, 4)
 
 
 def test_a_baseline_reads_back(cells: Callable[..., list[Recorded]]) -> None:
