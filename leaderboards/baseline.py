@@ -90,14 +90,25 @@ def _record(result: Result, outcome: Outcome) -> Recorded:
         protocol=f"version {identity.task_version}, data {identity.dataset[:12]}, "
         f"fields {protocol_text(result)}",
     )
-    values = outcome.columns.get("value")
+    found = _finite(outcome)
     # Where the headline is no mean over the samples, such as mIoU, these tell nothing of it.
-    if values is None or not abs(float(np.mean(values)) - cell.metric.value) < MEANS:
+    if found is None or not abs(float(np.mean(found[1])) - cell.metric.value) < MEANS:
         return cell
-    order = np.argsort(outcome.columns["id"], kind="stable")
-    ids = hashlib.sha256("\n".join(outcome.columns["id"][order]).encode()).hexdigest()[:16]
+    names, values = found
+    order = np.argsort(names, kind="stable")
+    ids = hashlib.sha256("\n".join(names[order]).encode()).hexdigest()[:16]
     raw = values[order].astype("<f4").tobytes()
     return replace(cell, ids=ids, values=base64.b64encode(zlib.compress(raw, 9)).decode())
+
+
+def _finite(outcome: Outcome) -> tuple[npt.NDArray[np.str_], Floats] | None:
+    """Ids and values of the samples that count, those with a value; None without any."""
+    column = outcome.columns.get("value")
+    if column is None or column.ndim != 1 or column.dtype.kind not in "fbiu":
+        return None
+    values = column.astype(np.float64)
+    counts = np.isfinite(values)
+    return (outcome.columns["id"][counts], values[counts]) if counts.any() else None
 
 
 def _model(result: Result) -> str:

@@ -176,6 +176,29 @@ def test_a_metric_that_is_no_mean_is_not_paired(cells: Callable[..., list[Record
     assert "any difference counts" in only(changes([bare], [lower])).note
 
 
+def test_samples_without_a_value_do_not_count(result: Make, tmp_path: Path) -> None:
+    """As of objects that nobody labelled: the mean leaves them out, and so does the pairing."""
+    hits = draw(0.6, 0).astype(np.float64)
+    fewer = hits.copy()
+    fewer[np.flatnonzero(hits)[:12]] = 0.0
+    labelled = np.arange(len(hits)) % 4 > 0
+
+    def cells(values: np.ndarray, counts: np.ndarray, name: str) -> list[Recorded]:
+        store = Store(tmp_path / name)
+        one = result(metric=accuracy_metric(values[counts] == 1) if counts.any() else Metric(0.0))
+        store.write(one, Outcome({"id": IDS, "value": np.where(counts, values, np.nan)}))
+        return recorded(store, list(store.results()))
+
+    before, now = cells(hits, labelled, "before"), cells(fewer, labelled, "now")
+    np.testing.assert_array_equal(before[0].samples(), hits[labelled])
+    change = only(changes(before, now))
+    assert (change.verdict, "not paired" in change.note) == ("worse", False)
+    other = cells(fewer, np.arange(len(hits)) % 4 < 3, "other")
+    assert "not paired" in only(changes(before, other)).note
+    (nothing,) = cells(hits, np.zeros(len(hits), dtype=bool), "nothing")
+    assert (nothing.ids, nothing.samples().size) == ("", 0)
+
+
 @pytest.mark.parametrize("end", ["-seed", "-s", "_s", "?seed="])
 def test_the_seed_of_a_model_without_a_record_is_in_its_source(
     end: str, result: Make, tmp_path: Path
