@@ -6,15 +6,14 @@ and write the file anew by running this file under pytest with SSLBENCH_WRITE_GO
 
 import json
 import os
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
 from bench import registry
-from bench.engine import Settings, evaluate
-from bench.store import Store
 from bench.task import Task
-from tests.conformance.test_tasks import MODEL, spec_of
+from tests.conformance.tasks_on_mini import NAMES, Evaluated
 
 FILE = Path(__file__).with_name("golden_tasks.json")
 GOLDENS = json.loads(FILE.read_text()) if FILE.exists() else {}
@@ -24,21 +23,14 @@ SLACK = {"closed": 2, "trained": 4}
 TRAINED = ("attentive", "clevr", "decoder", "finetune", "semi", "transfer")
 
 
-@pytest.fixture(scope="module")
-def cache(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """One pass over each data set serves all tasks here."""
-    return tmp_path_factory.mktemp("features")
-
-
-@pytest.mark.parametrize("name", registry.names("task"))
+@pytest.mark.parametrize("name", NAMES)
 def test_numbers_change_only_with_the_version(
-    name: str, mini: Path, cache: Path, tmp_path: Path
+    name: str, evaluated: Callable[[str], Evaluated]
 ) -> None:
     cls: type[Task] = registry.load("task", name)
     if name not in GOLDENS and not WRITE:
         pytest.skip(f"no golden numbers of {name} yet")
-    settings = Settings(data=mini, cache=cache, workers=0, device="cpu")
-    report = evaluate([MODEL], [spec_of(cls)], Store(tmp_path), settings)
+    report = evaluated(name).report
     assert report.failed == {}
     (result,) = [found for found in report.ran if found.identity.task == name]
     found = {

@@ -10,26 +10,27 @@ import pytest
 
 from bench import plan, registry
 from bench.checkpoint import LoadedModel, load_model
-from bench.engine import Settings, evaluate
+from bench.dataset import open_split
+from bench.engine import Settings, evaluate, task_data
+from bench.features import FeatureCache
 from bench.options import options_of
 from bench.plan import Request
 from bench.records import Outcome
-from bench.store import Store
 from bench.task import Task
 from bench.values import settable
+from tests.conformance.tasks_on_mini import MODEL, NAMES, Evaluated, spec_of
 
-MODEL = "random:vit_mini_patch4_32"
-
-
-def spec_of(cls: type[Task]) -> str:
-    """The task on its part of the mini benchmark, short where its defaults would take days."""
-    name = cls.__module__.rpartition(".")[2]
-    return f"{name}@{cls.mini}" + (f"?{cls.mini_options}" if cls.mini_options else "")
+Run = Callable[..., tuple[Task, Outcome]]
 
 
-@pytest.fixture(params=registry.names("task"))
-def cls(request: pytest.FixtureRequest) -> type[Task]:
-    found: type[Task] = registry.load("task", str(request.param))
+@pytest.fixture(params=NAMES, scope="module")
+def name(request: pytest.FixtureRequest) -> str:
+    return str(request.param)
+
+
+@pytest.fixture(scope="module")
+def cls(name: str) -> type[Task]:
+    found: type[Task] = registry.load("task", name)
     return found
 
 
@@ -38,25 +39,27 @@ def model() -> LoadedModel:
     return load_model(MODEL)
 
 
-@pytest.fixture
+@pytest.fixture(scope="module")
 def run(
-    cls: type[Task], model: LoadedModel, mini: Path, tmp_path: Path
-) -> Callable[..., tuple[Task, Outcome]]:
-    """Runs the task on its part of the mini benchmark."""
+    cls: type[Task], model: LoadedModel, mini: Path, tmp_path_factory: pytest.TempPathFactory
+) -> Run:
+    """Runs the task on its part of the mini benchmark, each time with features of its own."""
 
     def runner(**settings: Any) -> tuple[Task, Outcome]:
-        from bench.engine import task_data
-        from bench.features import FeatureCache
-
         request: Request = plan.requests([spec_of(cls)])[0]
-        seed = settings.pop("seed", 0)
-        folder = tmp_path / f"cache-{len(list(tmp_path.iterdir()))}"
-        options = {"workers": 0, "device": "cpu"} | settings
-        settings_of_run = Settings(data=mini, **options)
-        data = task_data(request, seed, settings_of_run, FeatureCache(folder))
-        return request.task, request.task.run(model, data)
+        options = {"data": mini, "workers": 0, "device": "cpu"} | settings
+        cache = FeatureCache(tmp_path_factory.mktemp("cache"))
+        return request.task, request.task.run(
+            model, task_data(request, 0, Settings(**options), cache)
+        )
 
     return runner
+
+
+@pytest.fixture(scope="module")
+def ran(run: Run) -> tuple[Task, Outcome]:
+    """The task and its outcome, to be read only."""
+    return run()
 
 
 def same(one: Outcome, two: Outcome) -> None:
@@ -78,9 +81,9 @@ def test_its_fields_are_a_frozen_protocol(cls: type[Task]) -> None:
 
 
 def test_an_outcome_scores_with_intervals_and_survives_the_disk(
-    cls: type[Task], run: Callable[..., tuple[Task, Outcome]], tmp_path: Path
+    cls: type[Task], ran: tuple[Task, Outcome], tmp_path: Path
 ) -> None:
-    task, outcome = run()
+    task, outcome = ran
     assert "id" in outcome.columns
     assert "value" in outcome.columns
     metrics = task.score(outcome)
@@ -92,36 +95,32 @@ def test_an_outcome_scores_with_intervals_and_survives_the_disk(
     assert task.score(Outcome.load(tmp_path / "outcome.npz")) == metrics
 
 
-def test_every_sample_counts_once(
-    cls: type[Task], run: Callable[..., tuple[Task, Outcome]], mini: Path
-) -> None:
-    from bench.dataset import open_split
-
-    _, outcome = run()
+def test_every_sample_counts_once(cls: type[Task], ran: tuple[Task, Outcome], mini: Path) -> None:
     split = open_split(cls.mini, cls.needs[-1], mini)
-    assert sorted(outcome.columns["id"]) == sorted(split.ids)
+    assert sorted(ran[1].columns["id"]) == sorted(split.ids)
 
 
 def test_batch_size_and_workers_do_not_change_the_outcome(
-    run: Callable[..., tuple[Task, Outcome]],
+    run: Run, ran: tuple[Task, Outcome]
 ) -> None:
-    _, one = run(batch_size=64)
-    _, two = run(batch_size=7, workers=1)
-    same(one, two)
+    _, other = run(batch_size=7, workers=1)
+    same(ran[1], other)
 
 
-def test_the_same_seed_gives_the_same_outcome(run: Callable[..., tuple[Task, Outcome]]) -> None:
-    (_, one), (_, two) = run(seed=3), run(seed=3)
-    same(one, two)
+def test_the_same_seed_gives_the_same_outcome(
+    name: str, ran: tuple[Task, Outcome], evaluated: Callable[[str], Evaluated]
+) -> None:
+    again = evaluated(name)
+    (result,) = [found for found in again.report.ran if found.identity.task == name]
+    same(ran[1], again.store.outcome(result))
 
 
-def test_a_second_request_runs_nothing(cls: type[Task], mini: Path, tmp_path: Path) -> None:
-    store, settings = Store(tmp_path / "r"), Settings(data=mini, cache=tmp_path / "c", workers=0)
-    first = evaluate([MODEL], [spec_of(cls)], store, settings)
-    again = evaluate([MODEL], [spec_of(cls)], store, settings)
+def test_a_second_request_runs_nothing(name: str, evaluated: Callable[[str], Evaluated]) -> None:
+    first = evaluated(name)
+    again = evaluate([MODEL], [first.spec], first.store, first.settings)
     # Cells that it reads are made beside it.
-    assert [r.identity.task for r in first.ran].count(cls.__module__.rpartition(".")[2]) == 1
-    assert (len(first.stood), first.failed) == (0, {})
+    assert [r.identity.task for r in first.report.ran].count(name) == 1
+    assert (len(first.report.stood), first.report.failed) == (0, {})
     assert (len(again.ran), len(again.stood), again.failed) == (0, 1, {})
 
 
@@ -132,6 +131,6 @@ def test_no_choice_is_called_none(cls: type[Task]) -> None:
             assert get_origin(arm) is not Literal or "none" not in get_args(arm), name
 
 
-def test_its_options_are_explained(cls: type[Task]) -> None:
-    told = options_of("task", cls.__module__.rpartition(".")[2])
+def test_its_options_are_explained(name: str) -> None:
+    told = options_of("task", name)
     assert not set(told.defaults) - set(told.texts)
