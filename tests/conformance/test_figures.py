@@ -18,14 +18,19 @@ from bench.store import Store
 from tests.bench.prototyped import write_prototyped
 
 PICTURES = {".png", ".svg", ".pdf", ".gif"}
+# The tests of a figure run in one process, which draws it once for all of them.
+NAMES = [
+    pytest.param(name, marks=pytest.mark.xdist_group(f"figure-{name}"))
+    for name in registry.names("figure")
+]
 
 
-@pytest.fixture(params=registry.names("figure"))
+@pytest.fixture(params=NAMES, scope="module")
 def name(request: pytest.FixtureRequest) -> str:
     return str(request.param)
 
 
-@pytest.fixture
+@pytest.fixture(scope="module")
 def cls(name: str) -> type[Figure]:
     found: type[Figure] = registry.load("figure", name)
     return found
@@ -55,11 +60,25 @@ def results(model: str, tmp_path_factory: pytest.TempPathFactory) -> str:
     return str(folder)
 
 
-@pytest.fixture
+@pytest.fixture(scope="module")
 def options(cls: type[Figure], request: pytest.FixtureRequest) -> dict[str, str]:
     """What the figure needs beside models and images."""
     reads = "results" in {field.name for field in dataclasses.fields(cls)}
     return {"results": request.getfixturevalue("results")} if reads else {}
+
+
+@pytest.fixture(scope="module")
+def drawn(
+    name: str,
+    cls: type[Figure],
+    options: dict[str, str],
+    model: str,
+    mini: Path,
+    tmp_path_factory: pytest.TempPathFactory,
+) -> list[Path]:
+    """The files of the figure of three images, in a folder that holds nothing else."""
+    spec = "&".join([f"{name}?images=3", *(f"{key}={value}" for key, value in options.items())])
+    return draw(spec, [model, cls.mini], tmp_path_factory.mktemp("drawn") / "out", data=mini)
 
 
 def test_it_is_a_frozen_dataclass_whose_options_are_explained(cls: type[Figure]) -> None:
@@ -72,25 +91,18 @@ def test_it_is_a_frozen_dataclass_whose_options_are_explained(cls: type[Figure])
 
 
 def test_it_gives_a_picture_and_its_numbers_as_whole_files(
-    name: str,
-    cls: type[Figure],
-    options: dict[str, str],
-    model: str,
-    mini: Path,
-    tmp_path: Path,
+    cls: type[Figure], drawn: list[Path]
 ) -> None:
-    spec = "&".join([f"{name}?images=5", *(f"{key}={value}" for key, value in options.items())])
-    paths = draw(spec, [model, cls.mini], tmp_path / "out", data=mini)
-    assert [path.name for path in paths] == [f"out{ending}" for ending in cls.endings]
-    assert sorted(tmp_path.iterdir()) == sorted(paths)
+    assert [path.name for path in drawn] == [f"out{ending}" for ending in cls.endings]
+    assert sorted(drawn[0].parent.iterdir()) == sorted(drawn)
     assert cls.endings[0] == ".png"
     assert set(cls.endings) - PICTURES <= {".csv", ".json"}
     assert set(cls.endings) - PICTURES, "the numbers drawn belong to the picture"
-    with Image.open(paths[0]) as picture:
+    with Image.open(drawn[0]) as picture:
         pixels = np.asarray(picture.convert("L"))
     assert pixels.shape[1] >= 1000
     assert pixels.std() > 1
-    for path in paths[1:]:
+    for path in drawn[1:]:
         if path.suffix == ".json":
             json.loads(path.read_text())
         if path.suffix == ".csv":
@@ -98,12 +110,11 @@ def test_it_gives_a_picture_and_its_numbers_as_whole_files(
 
 
 def test_the_same_input_gives_the_same_bytes(
-    cls: type[Figure], options: dict[str, str], model: str, mini: Path
+    cls: type[Figure], options: dict[str, str], model: str, mini: Path, drawn: list[Path]
 ) -> None:
     _, photos = sort_out([cls.mini], 3, 0, mini)
-    first, second = (cls(**options).draw([model], Photos(photos), "cpu") for _ in range(2))
-    assert tuple(first) == cls.endings
-    assert first == second
+    again = cls(**options).draw([model], Photos(photos), "cpu")
+    assert again == {path.suffix: path.read_bytes() for path in drawn}
 
 
 def test_one_image_of_any_format_is_enough(cls: type[Figure], model: str, tmp_path: Path) -> None:
