@@ -22,7 +22,7 @@ from bench.spec import DatasetPart, Spec, bind, parse, parse_dataset, parse_list
 
 ROOT = Path(__file__).resolve().parents[1]
 README = (ROOT / "README.md").read_text()
-PAGES = ("docs/image_tasks.md", "docs/dense_tasks.md", "docs/leaderboards.md")
+PAGES = ("docs/image_tasks.md", "docs/dense_tasks.md", "docs/robots.md", "docs/leaderboards.md")
 PAGE = "".join((ROOT / page).read_text() for page in PAGES)
 FENCE = re.compile(r"(?P<mark><!-- tested -->\n)?```(?P<language>\w+)\n(?P<code>.*?)```", re.DOTALL)
 ROW = re.compile(r"^\| (method|task|dataset|family|figure|table) \| `([^`]+)` \|", re.MULTILINE)
