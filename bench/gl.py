@@ -5,9 +5,11 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+from collections.abc import Mapping
 from functools import cache
+from types import ModuleType
 
-from bench.errors import DataError
+from bench.errors import DataError, MissingPackage, require
 
 VARIABLE = "MUJOCO_GL"
 BACKENDS = ("egl", "osmesa")
@@ -66,7 +68,46 @@ def backend() -> str:
         failures[name] = failure(name)
         if not failures[name]:
             return name
+    raise no_image(failures)
+
+
+def choose() -> None:
+    """Has MuJoCo draw here with `backend()`, where `MUJOCO_GL` does not say with what.
+
+    It reads the variable when it is imported: later, this changes nothing.
+    """
+    if "mujoco" not in sys.modules and not os.environ.get(VARIABLE):
+        os.environ[VARIABLE] = backend()
+
+
+def mujoco() -> ModuleType:
+    """MuJoCo, imported: with it comes the OpenGL library that `MUJOCO_GL` names.
+
+    Raises:
+        MissingPackage: it is not installed.
+        DataError: that library does not load; says what mends it.
+    """
+    reason: Exception
+    try:
+        return require("mujoco", extra="robot")
+    except MissingPackage as error:
+        if not isinstance(error.__cause__, ImportError) or error.__cause__.name is not None:
+            raise  # a module that is missing or broken; those about OpenGL name none
+        reason = error.__cause__
+    except Exception as error:  # of whichever kind the binding of the back-end raises
+        reason = error
+    raise cannot_draw(reason) from reason
+
+
+def cannot_draw(error: Exception) -> DataError:
+    """The advice for an error of the back-end that MuJoCo has in this process."""
+    reason = " ".join(f"{type(error).__name__}: {error}".split())
+    return no_image({os.environ.get(VARIABLE) or "glfw": reason})
+
+
+def no_image(failures: Mapping[str, str]) -> DataError:
+    """Back-ends and why none of them draws, as an error that names what mends it."""
     why = "; ".join(f"{name}: {reason}" for name, reason in failures.items())
     mends = [PACKAGES[name] for name in failures if name in PACKAGES]
-    mend = " or ".join(mends) if mends else f"unset {VARIABLE}, or set it to egl or osmesa"
-    raise DataError(f"no OpenGL back-end draws an image ({why}): {mend}")
+    mend = " or ".join(mends) if mends else f"set {VARIABLE} to egl or osmesa"
+    return DataError(f"no OpenGL back-end draws an image ({why}): {mend}")

@@ -1,10 +1,14 @@
-"""Data that many tests share: a small mini benchmark, written once a test process."""
+"""What many tests share: a small mini benchmark, simulators that run here, and silence."""
 
+from collections.abc import Iterator
+from importlib.util import find_spec
 from pathlib import Path
 
 import pytest
 
+from bench import gl
 from bench.data.mini.write import write_mini
+from bench.errors import DataError
 
 
 @pytest.fixture(scope="session")
@@ -13,6 +17,29 @@ def mini(tmp_path_factory: pytest.TempPathFactory) -> Path:
     root = tmp_path_factory.mktemp("mini")
     write_mini(root, "small", seed=0, images=300)
     return root
+
+
+@pytest.fixture(scope="module")
+def simulation() -> Iterator[str]:
+    """The back-end of MuJoCo, which reads it when it is imported; `disabled` where none draws."""
+    for package in ("mujoco", "metaworld", "gymnasium_robotics"):
+        if find_spec(package) is None:
+            pytest.skip(f"needs {package}: pip install 'sslbench[robot]'")
+    try:
+        backend = gl.backend()
+    except DataError:
+        backend = "disabled"
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv(gl.VARIABLE, backend)
+        yield backend
+
+
+@pytest.fixture(scope="module")
+def drawing(simulation: str) -> str:
+    """The back-end that draws, in this process and in those of the tests."""
+    if simulation == "disabled":
+        pytest.skip("no OpenGL back-end draws here: see sslbench doctor")
+    return simulation
 
 
 @pytest.fixture(autouse=True)

@@ -11,6 +11,7 @@ from typing import Any, ClassVar
 import numpy as np
 import numpy.typing as npt
 
+from bench import gl
 from bench.errors import DataError, SpecError, nearest, require
 from tasks.robot.simulators.kitchen_tasks import GOALS, KETTLE, RANGES, TOLERANCE, VIEWS
 from tasks.robot.simulators.rendering import FrameRenderer
@@ -47,7 +48,7 @@ class Kitchen(Simulator):
             if value not in known:
                 raise SpecError(f"franka_kitchen has no {name} {value!r}; {nearest(value, known)}")
         self.goal = GOALS[rules.name]
-        self._mujoco = require("mujoco", extra="robot")
+        self._mujoco = gl.mujoco()
         self._env = _environment()
         robot = self._env.robot_env
         self.model, self.data, self._robot = robot.model, robot.data, robot

@@ -9,6 +9,7 @@ from typing import Any, ClassVar
 
 import numpy as np
 
+from bench import gl
 from bench.errors import DataError, SpecError, nearest, require
 from tasks.robot.simulators.metaworld_tasks import CAMERAS, RULES
 from tasks.robot.simulators.rendering import FrameRenderer
@@ -46,7 +47,7 @@ class MetaWorld(Simulator):
                 f"metaworld {rules.name}: horizon={rules.horizon}: expected at most {LONGEST}, "
                 "where Meta-World's episodes end"
             )
-        self._mujoco = require("mujoco", extra="robot")
+        self._mujoco = gl.mujoco()
         require("metaworld", extra="robot")
         self._env = _environment(f"{rules.name}-v3")
         self._steps = 0

@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+import atexit
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
+from bench import gl
 from tasks.robot.simulators.rules import Profile
 from tasks.robot.simulators.simulator import Frame
 
@@ -15,21 +20,24 @@ OTHER_LEVELS = 4.0
 
 
 class FrameRenderer:
-    """Square frames of one model; `close` it before the process ends.
+    """Square frames of one model.
 
     `fast` draws no shadows, reflections or antialiasing: the shadow map alone is most of the time
     where no GPU draws. The two profiles give other pixels, so results of one are never those of
     the other.
+
+    Raises:
+        DataError: OpenGL does not draw here; says what mends it.
     """
 
     def __init__(self, model: Any, side_px: int, profile: Profile) -> None:
-        import mujoco
-
+        mujoco = gl.mujoco()
         visual = model.vis
         visual.global_.offwidth = visual.global_.offheight = side_px
         if profile == "fast":
             visual.quality.offsamples = 0  # before the renderer is built
-        self._renderer = mujoco.Renderer(model, side_px, side_px)
+        self._renderer = _built(mujoco.Renderer, model, side_px)
+        atexit.register(self.close)  # later than what ends the driver, so that it is done before
         off = (mujoco.mjtRndFlag.mjRND_SHADOW, mujoco.mjtRndFlag.mjRND_REFLECTION)
         self._off = off if profile == "fast" else ()
 
@@ -41,8 +49,31 @@ class FrameRenderer:
         return np.array(self._renderer.render())
 
     def close(self) -> None:
-        """Frees the GL context; may be called twice."""
-        self._renderer.close()
+        """Frees the GL context; may be called twice, and is when the process ends."""
+        atexit.unregister(self.close)
+        with _unheard():
+            with suppress(Exception):  # of a driver that is gone
+                self._renderer.close()
+            self._renderer = None
+
+
+def _built(renderer: Any, model: Any, side_px: int) -> Any:
+    with _unheard():
+        try:
+            return renderer(model, side_px, side_px)
+        except Exception as error:  # of whichever kind the back-end raises
+            advice = gl.cannot_draw(error)
+    raise advice
+
+
+@contextmanager
+def _unheard() -> Iterator[None]:
+    """Within, nobody hears from MuJoCo's objects that they cannot free what they never had."""
+    hook, sys.unraisablehook = sys.unraisablehook, lambda _: None
+    try:
+        yield
+    finally:
+        sys.unraisablehook = hook
 
 
 @dataclass(frozen=True)

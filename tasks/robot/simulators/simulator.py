@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import atexit
 import importlib.metadata
 from abc import ABC, abstractmethod
 from functools import cache
@@ -11,7 +10,7 @@ from typing import ClassVar, Protocol
 import numpy as np
 import numpy.typing as npt
 
-from bench import registry
+from bench import gl, registry
 from bench.errors import MissingPackage
 from tasks.robot.simulators.rules import Rules
 
@@ -132,6 +131,5 @@ def first_frame(suite: str, task: str, seed: int) -> Frame:
 @cache
 def _kept(suite: str, task: str) -> Simulator:
     """The simulator of a task, kept for its next sample."""
-    simulator = simulate(rules_of(suite, task))
-    atexit.register(simulator.close)
-    return simulator
+    gl.choose()
+    return simulate(rules_of(suite, task))
