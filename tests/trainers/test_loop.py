@@ -51,6 +51,16 @@ def whole(mini: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Pat
 
 
 @pytest.mark.parametrize("method", HEADS)
+def test_a_stopped_and_resumed_run_gives_the_same_bytes(
+    method: str, whole: dict[str, Path], mini: Path, tmp_path: Path
+) -> None:
+    run = tmp_path / "run"
+    train(spec_of(method), run, data=mini, stop_at=random.randint(1, 8))
+    train(spec_of(method), run, data=mini, resume=True)
+    assert weights(run) == weights(whole[method])
+
+
+@pytest.mark.parametrize("method", ["mae", "slotmim"])
 def test_a_killed_and_resumed_run_gives_the_same_bytes(
     method: str, whole: dict[str, Path], mini: Path, tmp_path: Path
 ) -> None:
