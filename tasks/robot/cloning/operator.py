@@ -10,7 +10,7 @@ import numpy.typing as npt
 
 from tasks.robot.cloning.demonstration import Demonstration
 from tasks.robot.simulators.rules import Rules
-from tasks.robot.simulators.simulator import Action, Frame, Simulator, simulate
+from tasks.robot.simulators.simulator import Frame, Simulator, simulate
 
 Sight = Literal["frame", "state"]
 #: Told apart from the seeds of anything else: the noise of a demonstration.
@@ -21,13 +21,13 @@ class Begin(NamedTuple):
     """Resets to a seed and takes the actions; answered by `Seen`."""
 
     seed: int
-    actions: tuple[Action, ...] = ()
+    actions: tuple[npt.NDArray[Any], ...] = ()
 
 
 class Act(NamedTuple):
     """Takes one action; answered by `Seen`."""
 
-    action: Action
+    action: npt.NDArray[Any]
 
 
 class Demonstrate(NamedTuple):

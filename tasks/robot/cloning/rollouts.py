@@ -89,8 +89,8 @@ def roll_out(
                 yield Rollout(episode.seed, np.stack(episode.actions), solved)
                 progress.advance(1, successes=successes)
                 del playing[worker]
-                if (seed := next(waiting, None)) is not None:
-                    playing[worker] = _Episode(seed)
+                if (coming := next(waiting, None)) is not None:
+                    playing[worker] = _Episode(coming)
                     playing[worker].next(worker)
             for start in range(0, len(ready), batch):
                 part = ready[start : start + batch]

@@ -166,7 +166,8 @@ class KitchenExpert:
         lift = self._arm.gravity(self._data.qpos) / _GAIN
         arm = (gain * change / _LAG + lift) / _SCALE
         fingers = (grip - self._data.qpos[JOINTS : JOINTS + 2]) / _SCALE
-        return np.clip(np.concatenate([arm, fingers]), -1.0, 1.0)
+        action: Action = np.clip(np.concatenate([arm, fingers]), -1.0, 1.0)
+        return action
 
 
 def _in_step(change: Vector) -> Vector:

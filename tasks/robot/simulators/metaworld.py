@@ -48,7 +48,6 @@ class MetaWorld(Simulator):
                 "where Meta-World's episodes end"
             )
         self._mujoco = gl.mujoco()
-        require("metaworld", extra="robot")
         self._env = _environment(f"{rules.name}-v3")
         self._steps = 0
         self._observed = np.zeros(39)
@@ -105,10 +104,9 @@ class _Scripted:
     """Meta-World's own policy, clipped: it asks for more than an action can be."""
 
     def __init__(self, simulator: MetaWorld) -> None:
-        from metaworld.policies import ENV_POLICY_MAP
-
+        policies = require("metaworld.policies", extra="robot").ENV_POLICY_MAP
         self._simulator = simulator
-        self._policy = ENV_POLICY_MAP[f"{simulator.rules.name}-v3"]()
+        self._policy = policies[f"{simulator.rules.name}-v3"]()
 
     def act(self) -> Action:
         with _quiet():
@@ -119,15 +117,13 @@ class _Scripted:
 @lru_cache(maxsize=16)
 def _goals(name: str, block: int) -> list[Any]:
     """The 50 tasks of one MT1; the global random state stays as it was."""
-    import metaworld
-
+    metaworld = require("metaworld", extra="robot")
     with _quiet():
         return list(metaworld.MT1(name, seed=block).train_tasks)
 
 
 def _environment(name: str) -> Any:
-    import metaworld
-
+    metaworld = require("metaworld", extra="robot")
     try:
         with _quiet():
             return metaworld.ALL_V3_ENVIRONMENTS[name]()
