@@ -70,8 +70,9 @@ class _Process:
 
     def __post_init__(self) -> None:
         side = self.crew.rules.frame_px
-        self._shared = multiprocessing.get_context("spawn").RawArray(ctypes.c_uint8, side**2 * 3)
-        self._frame = np.frombuffer(self._shared, np.uint8).reshape(side, side, 3)
+        context = multiprocessing.get_context("spawn")
+        self._shared = context.RawArray(ctypes.c_uint8, side**2 * 3)
+        self._frame: Frame = np.frombuffer(memoryview(self._shared), np.uint8).reshape(side, side, 3)
 
     @property
     def frame(self) -> Frame:
@@ -167,7 +168,7 @@ class Crew:
     ) -> None:
         self.rules, self.sight, self.count = rules, sight, count
         self.patience = patience or Patience()
-        self.backend = gl.backend() if sight == "frame" else gl.candidates()[0]
+        self.backend = _backend(sight)
         self.workers: list[Any] = []
 
     def __enter__(self) -> Crew:
@@ -299,6 +300,16 @@ def _serve(pipe: Any, shared: Any, rules: Rules, sight: Sight) -> None:
     finally:
         if operator is not None:
             operator.simulator.close()
+
+
+def _backend(sight: Sight) -> str:
+    """The first back-end that draws; where none does, none, for a crew that need not draw."""
+    try:
+        return gl.backend()
+    except DataError:
+        if sight == "frame":
+            raise
+        return "disabled"
 
 
 @contextmanager
