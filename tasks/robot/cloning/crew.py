@@ -72,7 +72,8 @@ class _Process:
         side = self.crew.rules.frame_px
         context = multiprocessing.get_context("spawn")
         self._shared = context.RawArray(ctypes.c_uint8, side**2 * 3)
-        self._frame: Frame = np.frombuffer(memoryview(self._shared), np.uint8).reshape(side, side, 3)
+        pixels = np.frombuffer(memoryview(self._shared), np.uint8)
+        self._frame: Frame = pixels.reshape(side, side, 3)
 
     @property
     def frame(self) -> Frame:
@@ -147,9 +148,6 @@ class _Here:
     def ask(self, commands: Sequence[Command]) -> None:
         self.asked, self.busy = commands[-1:], True
 
-    def stop(self) -> None:
-        self.busy = False
-
     def end(self) -> None:
         self.operator.simulator.close()
 
@@ -197,15 +195,12 @@ class Crew:
 
     @contextmanager
     def undisturbed(self) -> Iterator[None]:
-        """Within, one piece of work; what is still asked of workers at its end is dropped."""
+        """Within, one piece of work; an error in it ends all workers, busy as some may be."""
         try:
             yield
         except BaseException:
             self.close()
             raise
-        for worker in self.workers:
-            if worker.busy:  # demonstrations that were begun and are not needed
-                worker.stop()
 
     def answers(self) -> Iterator[tuple[Worker, Any]]:
         """(worker, answer) of those that are ready, at least one; waits for it.

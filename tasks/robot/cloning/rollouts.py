@@ -115,18 +115,16 @@ def collect(
         DataError: of the first 4 x `count` episodes fewer than half are successes.
     """
     done: dict[int, Demonstration | None] = {}  # by place among the seeds
-    given = tried = good = 0
     places: dict[Worker, int] = {}
     rules, ahead = crew.rules, itertools.count()
+    tried = good = 0
     with crew.undisturbed(), Progress(label, count) as progress:
-
-        def play(worker: Worker) -> None:
-            places[worker] = next(ahead)
-            worker.ask([Demonstrate(next(seeds), noise)])
-
-        for worker in crew.workers:
-            play(worker)
         while True:
+            for worker in crew.workers:
+                hoped = good + len(places) + sum(found is not None for found in done.values())
+                if worker not in places and hoped < count:
+                    places[worker] = next(ahead)
+                    worker.ask([Demonstrate(next(seeds), noise)])
             for worker, found in crew.answers():
                 done[places.pop(worker)] = found
             while tried in done:  # in the order of the seeds
@@ -135,9 +133,8 @@ def collect(
                 if episode is not None:
                     good += 1
                     yield episode
-                    given += 1
                     progress.advance(1)
-                if given == count:
+                if good == count:
                     return
                 if tried >= 4 * count and 2 * good < tried:
                     raise DataError(
@@ -145,9 +142,6 @@ def collect(
                         f"episodes under these rules (horizon {rules.horizon}, needed "
                         f"{rules.needed}, noise {noise:g}): give it a longer horizon or less noise"
                     )
-            for worker in crew.workers:
-                if worker not in places:
-                    play(worker)
 
 
 def replays(

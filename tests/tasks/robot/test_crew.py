@@ -89,10 +89,18 @@ def test_episodes_do_not_depend_on_the_number_of_workers(
     crew: Crew, expected: dict[int, Rollout]
 ) -> None:
     assert same(rolled(crew), expected)
-    with Crew(RULES, "state", 1) as alone:
-        assert same(rolled(alone), expected)
-        process = alone.workers[0].process
-    assert process.exitcode == 0, "a worker that is done closes its simulator, and is not killed"
+
+
+def test_a_worker_that_draws_nothing_needs_no_opengl_and_ends_by_itself(
+    expected: dict[int, Rollout], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv(gl.VARIABLE, "disabled")
+    with pytest.raises(DataError, match="no OpenGL back-end draws an image"):
+        Crew(RULES, "frame", 1)
+    with Crew(RULES, "state", 1) as crew:
+        assert same(rolled(crew), expected)
+        process = crew.workers[0].process
+    assert process.exitcode == 0, "who is not busy closes its simulator, and is not killed"
 
 
 @pytest.mark.parametrize(
