@@ -17,7 +17,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Literal
 
-# Not among our own requirements: lightning, which is, cannot be installed without it.
+# Not among our own requirements: lightning-fabric, which is, cannot be installed without it.
 from packaging.requirements import Requirement
 
 from bench import gl, registry

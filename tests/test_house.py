@@ -18,11 +18,11 @@ ROOT = Path(__file__).resolve().parents[1]
 PACKAGES = ("bench", "trainers", "tasks", "leaderboards")
 SIBLINGS = ("trainers", "tasks", "leaderboards")
 HEAVY = {
-    *("torch", "torchvision", "timm", "lightning", "ray", "faiss", "tensorboard"),
+    *("torch", "torchvision", "timm", "lightning_fabric", "ray", "faiss", "tensorboard"),
     *("pandas", "matplotlib", "sklearn", "skimage", "scipy"),
     *("mujoco", "metaworld", "gymnasium", "mmcv", "mmengine", "mmseg", "mmdet", "pycocotools"),
 }
-TORCH_FAMILY = {"torch", "torchvision", "timm", "lightning"}
+TORCH_FAMILY = {"torch", "torchvision", "timm", "lightning_fabric"}
 VAGUE_NAMES = re.compile(r"(utils?|utilities|helpers?|commons?|misc|managers?)$")
 
 
