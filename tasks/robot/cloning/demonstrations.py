@@ -10,6 +10,7 @@ from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from functools import lru_cache
 from itertools import count as counted
+from itertools import takewhile
 from pathlib import Path
 from typing import Any
 
@@ -133,8 +134,8 @@ class Frames:
 
 
 def files(folder: Path) -> list[Path]:
-    """The episodes that are there, whole, in their order."""
-    return sorted(folder.glob("[0-9]*.npz"))
+    """The episodes that are there, whole, in their order, up to the first that is missing."""
+    return list(takewhile(Path.exists, (folder / f"{number:05d}.npz" for number in counted())))
 
 
 def demonstrations(origin: Origin, count: int, root: Path, workers: int) -> Demonstrations:
@@ -192,7 +193,7 @@ def _read(path: Path, *names: str) -> dict[str, npt.NDArray[Any]]:
             return {name: stored[name] for name in names}
     except _BROKEN as error:
         raise DataError(
-            f"{path} cannot be read ({type(error).__name__}): delete its folder, it is made again"
+            f"{path} cannot be read ({type(error).__name__}): delete it, and it is made again"
         ) from error
 
 
