@@ -169,32 +169,23 @@ def test_results_do_not_depend_on_batches_or_workers(model, tmp_path):
     np.testing.assert_array_equal(tables[1].get("cls4+avg"), tables[2].get("cls4+avg"))
 
 
-def test_results_do_not_depend_on_the_world_size(model, processes, tmp_path):
+def test_two_processes_give_the_same_features_and_agree_on_what_is_stored(
+    model, processes, tmp_path
+):
     whole = FeatureCache(tmp_path / "one").extract(model, Noise(45), TRANSFORM, batch_size=8)
     processes(
         f"""
         sys.path.insert(0, {str(Path(__file__).parent)!r})
         from test_features import MODEL, TRANSFORM, FeatureCache, Noise, Path, load_model, forwarded
+        from bench.task import TaskData
         model = load_model(MODEL)
         sizes = forwarded(model)
         cache = FeatureCache(Path(folder) / "two", shard_rows=8)
         table = cache.extract(model, Noise(45), TRANSFORM, batch_size=8)
         assert sum(sizes) == len(dist.shard(45)), sizes
         assert len(table) == 45
-        """,
-        2,
-    )
-    again = FeatureCache(tmp_path / "two").extract(_untouchable(model), Noise(45), TRANSFORM)
-    np.testing.assert_allclose(again.get("cls4+avg"), whole.get("cls4+avg"), rtol=2e-3, atol=2e-3)
 
-
-def test_processes_agree_on_what_is_stored_though_their_disks_differ(processes):
-    processes(
-        f"""
-        sys.path.insert(0, {str(Path(__file__).parent)!r})
-        from test_features import MODEL, TRANSFORM, FeatureCache, Noise, Path, load_model
-        from bench.task import TaskData
-        model = load_model(MODEL)
+        # Their disks differ: one has room for tokens.
         data = TaskData((), None, FeatureCache(Path(folder) / "cache"))
         data.cache.token_bytes = 2**35 if rank == 0 else 0
         assert data.prepare(model, Noise(), TRANSFORM, tokens=True)["images"] == 50
@@ -203,6 +194,8 @@ def test_processes_agree_on_what_is_stored_though_their_disks_differ(processes):
         """,
         2,
     )
+    again = FeatureCache(tmp_path / "two").extract(_untouchable(model), Noise(45), TRANSFORM)
+    np.testing.assert_allclose(again.get("cls4+avg"), whole.get("cls4+avg"), rtol=2e-3, atol=2e-3)
 
 
 @pytest.mark.parametrize("precision", ["bf16", "fp16"])
