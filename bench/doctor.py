@@ -220,7 +220,7 @@ def _rendering() -> Iterator[Check]:
             yield Check("rendering", backend, "ok", "renders")
             return
     for backend, failure in failures.items():
-        yield Check("rendering", backend, "broken", failure, gl.PACKAGES.get(backend, ""))
+        yield Check("rendering", backend, "broken", failure, gl.mend(backend))
 
 
 def _mujoco() -> Iterator[Check]:

@@ -19,13 +19,19 @@ PACKAGES = {
     "osmesa": "apt-get install libosmesa6",
 }
 _SECONDS = 120
+# A failure ends without destructors, which would complain last, of what was never made.
 _RENDER = """
-import mujoco
-model = mujoco.MjModel.from_xml_string("<mujoco/>")
-renderer = mujoco.Renderer(model, 16, 16)
-renderer.update_scene(mujoco.MjData(model))
-renderer.render()
-renderer.close()
+import os, sys
+try:
+    import mujoco
+    model = mujoco.MjModel.from_xml_string("<mujoco/>")
+    renderer = mujoco.Renderer(model, 16, 16)
+    renderer.update_scene(mujoco.MjData(model))
+    renderer.render()
+    renderer.close()
+except Exception as error:
+    print(" ".join(f"{type(error).__name__}: {error}".split()), file=sys.stderr, flush=True)
+    os._exit(1)
 """
 
 
@@ -108,6 +114,10 @@ def cannot_draw(error: Exception) -> DataError:
 def no_image(failures: Mapping[str, str]) -> DataError:
     """Back-ends and why none of them draws, as an error that names what mends it."""
     why = "; ".join(f"{name}: {reason}" for name, reason in failures.items())
-    mends = [PACKAGES[name] for name in failures if name in PACKAGES]
-    mend = " or ".join(mends) if mends else f"set {VARIABLE} to egl or osmesa"
-    return DataError(f"no OpenGL back-end draws an image ({why}): {mend}")
+    mends = " or ".join(mend(name) for name in failures)
+    return DataError(f"no OpenGL back-end draws an image ({why}): {mends}")
+
+
+def mend(backend: str) -> str:
+    """What to do about a back-end that does not draw."""
+    return PACKAGES.get(backend, f"set {VARIABLE} to {' or '.join(BACKENDS)}")
