@@ -14,6 +14,7 @@ from PIL import Image
 
 from bench import registry
 from bench.errors import SpecError, nearest
+from bench.spec import parse_dataset
 from bench.split import Split, Table
 
 if TYPE_CHECKING:
@@ -22,6 +23,8 @@ if TYPE_CHECKING:
 #: The seed of the first rollout's start; demonstrations begin at 0, so the two never meet.
 FIRST_ROLLOUT = 10_000
 DEMONSTRATIONS, ROLLOUTS = 25, 50  # of each task
+#: Each takes four seeds at most: an expert that needs more is given up.
+MOST_DEMONSTRATIONS = FIRST_ROLLOUT // 4
 MODIFIERS = ("demos", "rollouts", "tasks")
 TREE = """
     nothing on the disk: pip install 'sslbench[robot]'
@@ -57,6 +60,11 @@ def episode_table(dataset: Dataset, tasks: tuple[str, ...], split: str) -> Table
     if not text.isdecimal() or not int(text):
         raise SpecError(f"{key}={text}: expected a whole number > 0")
     chosen, count = chosen_tasks(tasks, dataset.options), int(text)
+    if split == "train" and count > MOST_DEMONSTRATIONS:
+        raise SpecError(
+            f"{key}={text}: expected at most {MOST_DEMONSTRATIONS}, whose seeds end before those "
+            "of the rollouts"
+        )
     ids = tuple(f"{task}/{number}" for task in chosen for number in range(count))
     return Table(
         ids=ids,
@@ -92,11 +100,18 @@ def check_suite(suite: str, split: Split) -> tuple[str, ...]:
     """The tasks of a split of the suite, in its order.
 
     Raises:
-        SpecError: it is of another data set, or of several.
+        SpecError: it is of another data set, or of several, or a draw from its samples.
     """
-    if split.name.partition("[")[0] != suite or "+" in split.name:
+    first, *more = parse_dataset(split.name)
+    if first.name != suite or more:
         raise SpecError(
             f"{suite}@{split.name}: this task is simulated, its data set is {suite}, as in "
             f"{suite}@{suite}[tasks={registry.load('task', suite)().known()[0]}]"
         )
+    for key, value in first.modifiers:
+        if key not in MODIFIERS:
+            raise SpecError(
+                f"{split.name}: {key}={value} picks images, and {suite} takes whole tasks and "
+                f"their first episodes: choose by {', '.join(MODIFIERS)}"
+            )
     return tuple(numbers_by_task(split.ids))
