@@ -18,7 +18,8 @@ from leaderboards.power_law import FARTHEST, PowerLaw
 from leaderboards.series import Curve, Series
 
 # Okabe and Ito's colours, told apart by colour-blind readers; yellow is left out (pale on white),
-# and every series has a marker of its own besides.
+# and every series has a marker of its own besides. Behind the seventh, colours come again with
+# other markers.
 COLOURS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9", "#000000")
 MARKERS = ("o", "s", "^", "D", "v", "<", ">")
 GREY = "#5f6368"
@@ -70,8 +71,7 @@ def picture(curves: Sequence[Curve]) -> Figure:
         axes.set_xscale("log" if curve.log else "linear")
         for series in curve.series:
             index = names.index(series.label)
-            colour, marker = COLOURS[index % len(COLOURS)], MARKERS[index % len(MARKERS)]
-            drawn = _series(axes, curve, series, colour, marker)
+            drawn = _series(axes, curve, series, *_look(index))
             handles.setdefault(_label(series, laws=len(curves) == 1), drawn)
         if curve.baseline is not None:
             drawn_floor = _baseline(axes, curve)
@@ -92,6 +92,12 @@ def picture(curves: Sequence[Curve]) -> Figure:
     )
     legend.get_texts()[-1].set(fontsize=8.5, color=GREY)
     return figure
+
+
+def _look(index: int) -> tuple[str, str]:
+    """Colour and marker of a series; the first 49 differ from one another."""
+    again, place = divmod(index, len(COLOURS))
+    return COLOURS[place], MARKERS[(place + again) % len(MARKERS)]
 
 
 def _series(axes: Axes, curve: Curve, series: Series, colour: str, marker: str) -> Line2D:
@@ -150,7 +156,8 @@ def _axes(axes: Axes, curve: Curve, short: bool) -> None:
     axes.set_axisbelow(True)
     axes.set_xlabel(f"{label} (log scale)" if curve.log else label)
     axes.set_ylabel(_plain(f"{column.task} {column.unit.replace(' %', ' (%)')}"))
-    title = f"{column.task} on {column.dataset}" + (f", {column.options}" * bool(column.options))
+    title = column.task + f" on {column.dataset}" * (column.dataset != column.task)
+    title += f", {column.options}" * bool(column.options)
     title = _plain(_shorter(title, 40 if short else 80))
     axes.set_title(title, loc="left", fontsize=11.5, fontweight="bold", pad=10)
     # A band may be far wider than what was measured.
