@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import contextlib
+from collections.abc import Callable, Iterator
 from dataclasses import replace
+from functools import cache
 from typing import Any
 
 import numpy as np
@@ -11,8 +13,6 @@ import numpy.typing as npt
 import pytest
 from scipy.spatial.transform import Rotation
 
-from bench import gl
-from bench.errors import DataError
 from tasks.robot.simulators.kitchen_arm import (
     GRIP,
     HIGHEST,
@@ -34,25 +34,20 @@ NEW = 40_000  # a seed far from those of demonstrations and rollouts
 FULL = (1.0, 1.0, 1.0)
 
 
-@pytest.fixture(scope="module", autouse=True)
-def _drawing() -> Iterator[None]:
-    """MuJoCo chooses how to draw when it is imported, and other tests of this process draw."""
-    with pytest.MonkeyPatch.context() as patch:
-        try:
-            patch.setenv(gl.VARIABLE, gl.backend())
-        except DataError:
-            patch.setenv(gl.VARIABLE, "disabled")
-        pytest.importorskip("mujoco")
-        pytest.importorskip("gymnasium_robotics")
-        yield
+pytestmark = pytest.mark.usefixtures("simulation")
 
 
 @pytest.fixture(scope="module")
-def kitchen() -> Iterator[Any]:
-    """One simulator, of a task that does not matter."""
-    with simulate(RULES["light_on"]) as simulator:
-        simulator.reset(0)
-        yield simulator
+def simulators(simulation: str) -> Iterator[Callable[[str], Any]]:
+    """Task -> its simulator, which other tests have used before."""
+    with contextlib.ExitStack() as stack:
+        yield cache(lambda task: stack.enter_context(simulate(RULES[task])))
+
+
+@pytest.fixture
+def kitchen(simulators: Callable[[str], Any]) -> Any:
+    """The simulator of a task that does not matter."""
+    return simulators("light_on")
 
 
 def solve(simulator: Any, seed: int, noise: float) -> tuple[list[bool], npt.NDArray[np.float64]]:
@@ -155,51 +150,54 @@ def test_there_is_a_recipe_for_each_task() -> None:
 
 
 @pytest.mark.parametrize("task", TASKS)
-def test_the_expert_solves_its_task_and_stays(task: str) -> None:
-    with simulate(RULES[task]) as simulator:
-        for seed, noise in ((1, 0.0), (NEW, 0.0), (2, 0.05)):
-            solved, asked = solve(simulator, seed, noise)
-            assert sum(solved) == RULES[task].stay
-            assert solved == sorted(solved), "once it is solved it remains so"
-            assert np.abs(asked).max() <= 1.0
-            assert asked.shape == (len(solved), 9)
+def test_the_expert_solves_its_task_and_stays(task: str, simulators: Callable[[str], Any]) -> None:
+    for seed, noise in ((NEW, 0.0), (2, 0.05)):
+        solved, asked = solve(simulators(task), seed, noise)
+        assert sum(solved) == RULES[task].stay
+        assert solved == sorted(solved), "once it is solved it remains so"
+        assert np.abs(asked).max() <= 1.0
+        assert asked.shape == (len(solved), 9)
 
 
-def test_the_expert_keeps_the_arm_where_the_task_was_solved() -> None:
-    with simulate(replace(RULES["sdoor_open"], horizon=80)) as simulator:
-        simulator.reset(4)
-        expert = simulator.expert()
-        while not simulator.step(expert.act()):
-            pass
-        at = simulator.state()[:7]
-        for _ in range(25):
-            assert simulator.step(expert.act())
-        assert simulator.state()[:7] == pytest.approx(at, abs=0.002)
-        assert np.abs(simulator.data.qvel[:7]).max() < 0.02
+def test_the_expert_keeps_the_arm_where_the_task_was_solved(
+    simulators: Callable[[str], Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    simulator = simulators("sdoor_open")
+    monkeypatch.setattr(simulator, "rules", replace(RULES["sdoor_open"], horizon=80))
+    simulator.reset(4)
+    expert = simulator.expert()
+    while not simulator.step(expert.act()):
+        pass
+    at = simulator.state()[:7]
+    for _ in range(25):
+        assert simulator.step(expert.act())
+    assert simulator.state()[:7] == pytest.approx(at, abs=0.002)
+    assert np.abs(simulator.data.qvel[:7]).max() < 0.02
 
 
 @pytest.mark.parametrize("task", TASKS)
-def test_an_expert_looks_and_moves_nothing(task: str) -> None:
-    with simulate(RULES[task]) as simulator:
-        simulator.reset(0)
-        expert = simulator.expert()
-        for _ in range(3):
-            data = simulator.data
-            before = [np.array(x) for x in (data.qpos, data.qvel, data.ctrl, data.qacc_warmstart)]
-            action = expert.act()
-            after = [np.array(x) for x in (data.qpos, data.qvel, data.ctrl, data.qacc_warmstart)]
-            assert all(np.array_equal(a, b) for a, b in zip(before, after, strict=True))
-            simulator.step(action)
+def test_an_expert_looks_and_moves_nothing(task: str, simulators: Callable[[str], Any]) -> None:
+    simulator = simulators(task)
+    simulator.reset(0)
+    expert = simulator.expert()
+    for _ in range(3):
+        data = simulator.data
+        before = [np.array(x) for x in (data.qpos, data.qvel, data.ctrl, data.qacc_warmstart)]
+        action = expert.act()
+        after = [np.array(x) for x in (data.qpos, data.qvel, data.ctrl, data.qacc_warmstart)]
+        assert all(np.array_equal(a, b) for a, b in zip(before, after, strict=True))
+        simulator.step(action)
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("task", TASKS)
-def test_experts_solve_97_of_100_new_episodes_and_stand_noise(task: str) -> None:
+def test_experts_solve_97_of_100_new_episodes_and_stand_noise(
+    task: str, simulators: Callable[[str], Any]
+) -> None:
     succeeded = {}
-    with simulate(RULES[task]) as simulator:
-        for noise in (0.0, 0.05):
-            counts = [sum(solve(simulator, seed, noise)[0]) for seed in range(NEW, NEW + 100)]
-            succeeded[noise] = sum(count >= RULES[task].needed for count in counts)
-            print(f"{task}, noise {noise}: {succeeded[noise]} of 100 episodes")
+    for noise in (0.0, 0.05):
+        counts = [sum(solve(simulators(task), seed, noise)[0]) for seed in range(NEW, NEW + 100)]
+        succeeded[noise] = sum(count >= RULES[task].needed for count in counts)
+        print(f"{task}, noise {noise}: {succeeded[noise]} of 100 episodes")
     assert succeeded[0.0] >= 97
     assert succeeded[0.05] >= 92  # of 97 %, fewer are a chance of 1 %

@@ -2,19 +2,19 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import replace
+from functools import cache
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 import pytest
-from scipy.stats import binom
 
-from bench import gl
 from bench.errors import DataError, SpecError
 from tasks.robot.simulators.metaworld import GOALS, _goals
 from tasks.robot.simulators.metaworld_tasks import CAMERAS, RULES
@@ -40,21 +40,20 @@ HELD_OUT = 10_000  # the first seed of a block that no demonstration has
 SURE = tuple(task for task in TASKS if task not in ("door-open", "bin-picking"))
 
 
-@pytest.fixture(scope="module", autouse=True)
-def _drawing() -> Iterator[None]:
-    """MuJoCo chooses how to draw when it is imported; here and in the processes of the tests."""
-    try:
-        backend = gl.backend()
-    except DataError as error:
-        pytest.skip(str(error))
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv(gl.VARIABLE, backend)
-        pytest.importorskip("mujoco")
-        pytest.importorskip("metaworld")
-        yield
+#: One for each camera.
+DRAWN = ("hammer", "coffee-pull")
+
+pytestmark = pytest.mark.usefixtures("drawing")
 
 
-def play(simulator: Any, seed: int, decisions: int) -> list[npt.NDArray[Any]]:
+@pytest.fixture(scope="module")
+def simulators(drawing: str) -> Iterator[Callable[[str], Any]]:
+    """Task -> its simulator, which other tests have used before."""
+    with contextlib.ExitStack() as stack:
+        yield cache(lambda task: stack.enter_context(simulate(RULES[task])))
+
+
+def play(simulator: Any, seed: int, decisions: int, drawn: bool = True) -> list[npt.NDArray[Any]]:
     """States, frames, actions and solved decisions of the expert's first decisions."""
     simulator.reset(seed)
     expert = simulator.expert()
@@ -62,16 +61,15 @@ def play(simulator: Any, seed: int, decisions: int) -> list[npt.NDArray[Any]]:
     for number in range(decisions):
         action = expert.act()
         seen += [simulator.state(), action]
-        if number in (0, decisions // 2):
+        if drawn and number in (0, decisions // 2):
             seen.append(simulator.frame())
         seen.append(np.array(simulator.step(action)))
-    return [*seen, simulator.state(), simulator.frame()]
+    return [*seen, simulator.state(), *([simulator.frame()] if drawn else [])]
 
 
-def digest(task: str, seed: int) -> str:
-    """Of all that a simulator of its own shows in an episode."""
-    with simulate(RULES[task]) as simulator:
-        seen = play(simulator, seed, 20)
+def digest(simulator: Any, seed: int) -> str:
+    """Of all that a simulator shows in an episode."""
+    seen = play(simulator, seed, 20)
     return hashlib.sha256(b"".join(part.tobytes() for part in seen)).hexdigest()
 
 
@@ -90,93 +88,109 @@ def reference(task: str, goal: int) -> Any:
     return environment, environment.reset()[0]
 
 
-@pytest.mark.parametrize("task", TASKS)
-def test_the_order_of_resets_changes_nothing(task: str) -> None:
-    with simulate(RULES[task]) as first, simulate(RULES[task]) as second:
-        play(first, 41, RULES[task].decisions)
-        play(first, 3, 5)
-        once, fresh, again = play(first, 7, 20), play(second, 7, 20), play(first, 7, 20)
-        other = play(second, 8, 20)
+@pytest.mark.parametrize(
+    ("task", "drawn"),
+    [(task, False) for task in ("bin-picking", "window-close")]
+    + [pytest.param(task, True, marks=pytest.mark.slow) for task in TASKS],
+)
+def test_the_order_of_resets_changes_nothing(
+    task: str, drawn: bool, simulators: Callable[[str], Any]
+) -> None:
+    first = simulators(task)
+    play(first, 41, RULES[task].decisions, drawn=False)
+    play(first, 3, 5, drawn)
+    once = play(first, 7, 20, drawn)
+    other = play(first, 8, 20, drawn)
+    again = play(first, 7, 20, drawn)
+    with simulate(RULES[task]) as second:
+        fresh = play(second, 7, 20, drawn)
     assert same(once, fresh)
     assert same(once, again)
-    assert not np.array_equal(once[2], other[2]), "another seed's first frame is the same"
+    if drawn:
+        assert not np.array_equal(once[2], other[2]), "another seed's first frame is the same"
+    else:
+        assert not np.array_equal(once[0], other[0]), "another seed's first state is the same"
 
 
-def test_another_process_sees_the_same_and_says_nothing() -> None:
-    code = "import runpy, sys; print(runpy.run_path(sys.argv[1])['digest']('coffee-pull', 7))"
-    command = [sys.executable, "-W", "error", "-c", code, __file__]
+@pytest.mark.parametrize("task", ["hammer", pytest.param("coffee-pull", marks=pytest.mark.slow)])
+def test_another_process_sees_the_same_and_says_nothing(
+    task: str, simulators: Callable[[str], Any]
+) -> None:
+    code = """
+import runpy, sys
+here = runpy.run_path(sys.argv[1])
+with here["simulate"](here["RULES"][sys.argv[2]]) as simulator:
+    print(here["digest"](simulator, 7))
+"""
+    command = [sys.executable, "-W", "error", "-c", code, __file__, task]
     done = subprocess.run(command, capture_output=True, text=True, check=True)
-    assert done.stdout == digest("coffee-pull", 7) + "\n"
+    assert done.stdout == digest(simulators(task), 7) + "\n"
     assert done.stderr == ""
 
 
-def test_numpys_global_state_is_neither_read_nor_changed() -> None:
-    states = []
-    with simulate(RULES["coffee-pull"]) as simulator:
-        for number in (1, 2):
-            _goals.cache_clear()
-            np.random.seed(number)
-            before = np.random.get_state()[1].copy()
-            states.append(play(simulator, 7, 5))
-            assert np.array_equal(before, np.random.get_state()[1])
-    assert same(*states)
-
-
-def test_the_first_fifty_seeds_are_the_goals_that_the_literature_shares() -> None:
+@pytest.mark.parametrize("stride", [12, pytest.param(1, marks=pytest.mark.slow)])
+def test_the_first_fifty_seeds_are_the_goals_that_the_literature_shares(
+    stride: int, simulators: Callable[[str], Any]
+) -> None:
     import metaworld
 
-    with simulate(RULES["drawer-close"]) as simulator:
-        environment = simulator._env
-        starts = []
-        for seed in range(2 * GOALS):
-            simulator.reset(seed)
-            starts.append(environment._last_rand_vec.copy())
-        goals = metaworld.MT1("drawer-close-v3", seed=0).train_tasks
-        for start, task in zip(starts[:GOALS], goals, strict=True):
-            environment.set_task(task)
-            assert np.array_equal(start, environment._last_rand_vec)
-    assert len({tuple(start) for start in starts}) == 2 * GOALS
+    simulator = simulators("drawer-close")
+    environment = simulator._env
+    starts = {}
+    for seed in (*range(0, GOALS, stride), GOALS - 1, *range(GOALS, 2 * GOALS, stride)):
+        simulator.reset(seed)
+        starts[seed] = tuple(environment._last_rand_vec)
+    goals = metaworld.MT1("drawer-close-v3", seed=0).train_tasks
+    for seed, start in starts.items():
+        if seed < GOALS:
+            environment.set_task(goals[seed])
+            assert start == tuple(environment._last_rand_vec)
+    assert len(set(starts.values())) == len(starts)
 
 
-@pytest.mark.parametrize("task", ["bin-picking", "window-close"])
-def test_decisions_are_those_of_metaworlds_own_environment(task: str) -> None:
-    rules = RULES[task]
+@pytest.mark.parametrize(
+    "task", ["window-close", pytest.param("bin-picking", marks=pytest.mark.slow)]
+)
+def test_decisions_are_those_of_metaworlds_own_environment(
+    task: str, simulators: Callable[[str], Any]
+) -> None:
+    rules, simulator = RULES[task], simulators(task)
     environment, observed = reference(task, 4)
-    with simulate(rules) as simulator:
-        simulator.reset(4)
-        expert = simulator.expert()
+    simulator.reset(4)
+    expert = simulator.expert()
+    assert np.array_equal(simulator.state(), observed)
+    for number in range(rules.decisions):
+        action = expert.act()
+        solved = simulator.step(action)
+        for _ in range(min(rules.repeat, rules.horizon - number * rules.repeat)):
+            observed, *_, info = environment.step(action)
         assert np.array_equal(simulator.state(), observed)
-        for number in range(rules.decisions):
-            action = expert.act()
-            solved = simulator.step(action)
-            for _ in range(min(rules.repeat, rules.horizon - number * rules.repeat)):
-                observed, *_, info = environment.step(action)
-            assert np.array_equal(simulator.state(), observed)
-            assert solved == (info["success"] == 1.0)
+        assert solved == (info["success"] == 1.0)
     environment.close()
 
 
-def test_the_goal_can_be_seen_in_the_state() -> None:
-    with simulate(RULES["button-press-topdown"]) as simulator:
-        simulator.reset(0)
-        at_reset = simulator.state()
-        simulator.step(np.zeros(4))
-        assert at_reset.shape == (39,)
-        assert at_reset[-3:] == pytest.approx(simulator._env._target_pos)
-        assert np.array_equal(at_reset[-3:], simulator.state()[-3:])
+def test_the_goal_can_be_seen_in_the_state(simulators: Callable[[str], Any]) -> None:
+    simulator = simulators("hammer")
+    simulator.reset(0)
+    at_reset = simulator.state()
+    simulator.step(np.zeros(4))
+    assert at_reset.shape == (39,)
+    assert at_reset[-3:] == pytest.approx(simulator._env._target_pos)
+    assert np.array_equal(at_reset[-3:], simulator.state()[-3:])
 
 
 @pytest.mark.parametrize(("task", "steps"), [("drawer-close", 125), ("lever-pull", 175)])
-def test_the_last_decision_is_cut_at_the_horizon(task: str, steps: int) -> None:
-    rules = RULES[task]
-    with simulate(rules) as simulator:
-        simulator.reset(0)
-        for number in range(rules.decisions):
-            simulator.step(np.zeros(4))
-            assert simulator._env.curr_path_length == min(2 * (number + 1), steps)
-        assert rules.decisions == (steps + 1) // 2
-        assert not simulator.step(np.zeros(4)), "there is nothing after the horizon"
-        assert simulator._env.curr_path_length == steps
+def test_the_last_decision_is_cut_at_the_horizon(
+    task: str, steps: int, simulators: Callable[[str], Any]
+) -> None:
+    rules, simulator = RULES[task], simulators(task)
+    simulator.reset(0)
+    for number in range(rules.decisions):
+        simulator.step(np.zeros(4))
+        assert simulator._env.curr_path_length == min(2 * (number + 1), steps)
+    assert rules.decisions == (steps + 1) // 2
+    assert not simulator.step(np.zeros(4)), "there is nothing after the horizon"
+    assert simulator._env.curr_path_length == steps
 
 
 def test_an_episode_may_be_as_long_as_metaworlds_and_no_longer() -> None:
@@ -188,53 +202,54 @@ def test_an_episode_may_be_as_long_as_metaworlds_and_no_longer() -> None:
         simulate(replace(RULES["drawer-close"], horizon=501))
 
 
-@pytest.mark.parametrize("task", ["hammer", "coffee-pull"])  # one for each camera
-def test_up_is_up_in_the_frames(task: str) -> None:
-    with simulate(RULES[task]) as simulator:
-        simulator.reset(0)
-        rows = []
-        for _ in range(2):
-            red, green, blue = np.moveaxis(simulator.frame().astype(int), -1, 0)
-            rows.append(np.nonzero((green > 140) & (blue > 140) & (red < 90))[0].mean())
-            for _ in range(15):
-                simulator.step(np.array([0.0, 0.0, 1.0, 0.0]))
+@pytest.mark.parametrize("task", DRAWN)
+def test_up_is_up_in_the_frames(task: str, simulators: Callable[[str], Any]) -> None:
+    simulator = simulators(task)
+    simulator.reset(0)
+    rows = []
+    for _ in range(2):
+        red, green, blue = np.moveaxis(simulator.frame().astype(int), -1, 0)
+        rows.append(np.nonzero((green > 140) & (blue > 140) & (red < 90))[0].mean())
+        for _ in range(15):
+            simulator.step(np.array([0.0, 0.0, 1.0, 0.0]))
     assert rows[1] < rows[0] - 5, "the blue finger must rise with the hand"
 
 
-def test_frames_that_are_not_turned_are_the_same_upside_down() -> None:
-    with (
-        simulate(RULES["hammer"]) as upright,
-        simulate(replace(RULES["hammer"], upright=False)) as raw,
-    ):
-        upright.reset(0)
+def test_frames_that_are_not_turned_are_the_same_upside_down(
+    simulators: Callable[[str], Any],
+) -> None:
+    upright = simulators("hammer")
+    upright.reset(0)
+    with simulate(replace(RULES["hammer"], upright=False)) as raw:
         raw.reset(0)
         assert np.array_equal(upright.frame(), raw.frame()[::-1])
-        assert upright.frame().shape == (224, 224, 3)
+    assert upright.frame().shape == (224, 224, 3)
+    raw.close()  # twice does no harm
 
 
-def test_the_first_frame_shows_the_window_open() -> None:
+def test_the_first_frame_shows_the_window_open(simulators: Callable[[str], Any]) -> None:
     import mujoco
 
-    with simulate(RULES["window-close"]) as simulator:
-        simulator.reset(0)
-        first = simulator.frame()
-        mujoco.mj_forward(simulator._env.model, simulator._env.data)
-        assert np.array_equal(first, simulator.frame())
-        simulator._env.reset()  # what Meta-World would show instead
-        assert not np.array_equal(first, simulator.frame())
+    simulator = simulators("window-close")
+    simulator.reset(0)
+    first = simulator.frame()
+    mujoco.mj_forward(simulator._env.model, simulator._env.data)
+    assert np.array_equal(first, simulator.frame())
+    simulator._env.reset()  # what Meta-World would show instead
+    assert not np.array_equal(first, simulator.frame())
 
 
-def test_the_models_have_the_cameras_that_may_be_asked_for() -> None:
+def test_the_models_have_the_cameras_that_may_be_asked_for(
+    simulators: Callable[[str], Any],
+) -> None:
     for task in TASKS:
-        with simulate(RULES[task]) as simulator:
-            model = simulator._env.model
-            assert {model.camera(n).name for n in range(model.ncam)} == set(CAMERAS)
+        model = simulators(task)._env.model
+        assert {model.camera(n).name for n in range(model.ncam)} == set(CAMERAS)
 
 
 @pytest.mark.parametrize("task", TASKS)
-def test_the_expert_solves_the_task(task: str) -> None:
-    with simulate(RULES[task]) as simulator:
-        solved, asked = solve(simulator, 1, noise=0.0)
+def test_the_expert_solves_the_task(task: str, simulators: Callable[[str], Any]) -> None:
+    solved, asked = solve(simulators(task), 1, noise=0.0)
     assert solved >= RULES[task].needed
     assert np.abs(asked).max() == 1.0, "actions are clipped to what can be executed"
 
@@ -259,12 +274,16 @@ def test_a_mujoco_that_metaworld_does_not_run_on_is_named(monkeypatch: pytest.Mo
     assert "\n" not in str(raised.value)
 
 
-def test_closing_twice_does_no_harm() -> None:
-    simulator = simulate(RULES["hammer"])
-    simulator.reset(0)
-    simulator.frame()
-    simulator.close()
-    simulator.close()
+def test_numpys_global_state_is_neither_read_nor_changed(
+    simulators: Callable[[str], Any],
+) -> None:
+    simulator = simulators("drawer-close")
+    expected = play(simulator, 7, 5, drawn=False)
+    _goals.cache_clear()
+    np.random.seed(1)
+    before = np.random.get_state()[1].copy()
+    assert same(play(simulator, 7, 5, drawn=False), expected)
+    assert np.array_equal(before, np.random.get_state()[1])
 
 
 def solve(simulator: Any, seed: int, noise: float) -> tuple[int, npt.NDArray[np.float64]]:
@@ -285,6 +304,8 @@ def solve(simulator: Any, seed: int, noise: float) -> tuple[int, npt.NDArray[np.
 @pytest.mark.parametrize("first", [0, HELD_OUT])
 @pytest.mark.parametrize("task", TASKS)
 def test_experts_succeed_as_often_as_they_did_and_stand_noise(task: str, first: int) -> None:
+    from scipy.stats import binom
+
     counts: dict[float, tuple[int, int]] = {}
     with simulate(RULES[task]) as simulator:
         for noise in (0.0, 0.05):
