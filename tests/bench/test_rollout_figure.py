@@ -44,16 +44,9 @@ GREEN_8 = tuple(int(GREEN[place : place + 2], 16) for place in (1, 3, 5))
 
 
 @pytest.fixture(scope="module", autouse=True)
-def _drawing() -> Iterator[None]:
-    """MuJoCo draws in this process, with what the machine has."""
-    try:
-        backend = gl.backend()
-    except DataError as error:
-        pytest.skip(str(error))
+def _here(drawing: str) -> Iterator[None]:
+    """MuJoCo draws in this process."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setenv(gl.VARIABLE, backend)
-        pytest.importorskip("mujoco")
-        pytest.importorskip("gymnasium_robotics")
         patch.setattr(rollout, "WORKERS", 0)
         yield
 

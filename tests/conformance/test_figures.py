@@ -9,9 +9,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from bench import gl, registry
+from bench import registry
 from bench.engine import Settings, evaluate
-from bench.errors import DataError, SpecError
+from bench.errors import SpecError
 from bench.figure import Figure, Photos, draw
 from bench.photos import sort_out
 from bench.store import Store
@@ -43,20 +43,12 @@ def model(tmp_path_factory: pytest.TempPathFactory) -> str:
 
 
 @pytest.fixture(scope="module")
-def results(model: str, tmp_path_factory: pytest.TempPathFactory) -> str:
+def results(model: str, drawing: str, tmp_path_factory: pytest.TempPathFactory) -> str:
     """A store with rollouts of the model, for figures of what was evaluated."""
-    try:
-        backend = gl.backend()
-    except DataError as error:
-        pytest.skip(str(error))
     folder = tmp_path_factory.mktemp("results")
     kitchen = registry.load("task", "franka_kitchen")
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv(gl.VARIABLE, backend)
-        pytest.importorskip("mujoco")
-        pytest.importorskip("gymnasium_robotics")
-        spec = f"franka_kitchen@{kitchen.mini}?{kitchen.mini_options}"
-        evaluate([model], [spec], Store(folder), Settings(cache=folder / ".cache", workers=0))
+    spec = f"franka_kitchen@{kitchen.mini}?{kitchen.mini_options}"
+    evaluate([model], [spec], Store(folder), Settings(cache=folder / ".cache", workers=0))
     return str(folder)
 
 
