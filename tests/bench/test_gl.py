@@ -57,11 +57,11 @@ def test_a_named_back_end_is_not_replaced_by_one_that_draws(
         gl.backend()
 
 
+@pytest.mark.usefixtures("simulation")
 @pytest.mark.parametrize("named", ["egl", "glfw"])
 def test_the_doctor_says_the_same(
     named: str, draws: set[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    pytest.importorskip("mujoco")
     monkeypatch.setenv(gl.VARIABLE, named)
     (check,) = [check for check in doctor._rendering() if check.name != "mujoco"]
     assert (check.name, check.status, check.found) == (named, "broken", f"no lib{named}.so")
@@ -76,15 +76,15 @@ def test_the_doctor_says_the_same(
 # ---------------------------------------------------------------- real drivers
 
 
+@pytest.mark.usefixtures("simulation")
 def test_a_back_end_that_does_not_exist_is_told_by_mujoco() -> None:
-    pytest.importorskip("mujoco")
     assert gl.failure("nonsense").endswith("MUJOCO_GL: nonsense")
 
 
+@pytest.mark.usefixtures("simulation")
 def test_the_reason_is_the_drivers_and_not_that_of_what_cleans_up_behind_it(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    pytest.importorskip("mujoco")
     if reason := gl.failure("egl"):
         pytest.skip(reason)
     monkeypatch.setenv("MUJOCO_EGL_DEVICE_ID", "4096")
