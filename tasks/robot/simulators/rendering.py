@@ -36,7 +36,7 @@ class FrameRenderer:
         visual.global_.offwidth = visual.global_.offheight = side_px
         if profile == "fast":
             visual.quality.offsamples = 0  # before the renderer is built
-        self._renderer = _built(mujoco.Renderer, model, side_px)
+        self._renderer = _built(mujoco, model, side_px)
         atexit.register(self.close)  # later than what ends the driver, so that it is done before
         off = (mujoco.mjtRndFlag.mjRND_SHADOW, mujoco.mjtRndFlag.mjRND_REFLECTION)
         self._off = off if profile == "fast" else ()
@@ -57,18 +57,20 @@ class FrameRenderer:
             self._renderer = None
 
 
-def _built(renderer: Any, model: Any, side_px: int) -> Any:
-    with _unheard():
-        try:
-            return renderer(model, side_px, side_px)
-        except Exception as error:  # of whichever kind the back-end raises
-            advice = gl.cannot_draw(error)
-    raise advice
+def _built(mujoco: Any, model: Any, side_px: int) -> Any:
+    # Objects that could not be built would complain, when they are freed, of what they never had.
+    mujoco.Renderer._gl_context = mujoco.Renderer._mjr_context = None
+    with suppress(AttributeError):  # no back-end, no context
+        mujoco.gl_context.GLContext._context = None
+    try:
+        return mujoco.Renderer(model, side_px, side_px)
+    except Exception as error:  # of whichever kind the back-end raises
+        raise gl.cannot_draw(error) from error
 
 
 @contextmanager
 def _unheard() -> Iterator[None]:
-    """Within, nobody hears from MuJoCo's objects that they cannot free what they never had."""
+    """Within, nobody hears from objects that cannot be freed."""
     hook, sys.unraisablehook = sys.unraisablehook, lambda _: None
     try:
         yield

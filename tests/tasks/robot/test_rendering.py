@@ -25,6 +25,7 @@ def made():
     renderer = FrameRenderer(model, 32, "fast")
     return renderer, renderer.frame(mujoco.MjData(model), -1)
 """
+NO_WINDOWS = {"DISPLAY": "", "WAYLAND_DISPLAY": ""}
 REFUSED = (
     MADE
     + """
@@ -55,6 +56,7 @@ def spoken(code: str, **environment: str) -> str:
         ({gl.VARIABLE: "egl", "PYOPENGL_PLATFORM": "glx"}, "egl: ImportError: ", "libegl1"),
         ({gl.VARIABLE: "egl", "MUJOCO_EGL_DEVICE_ID": "99"}, "egl: ", "libegl1"),
         ({gl.VARIABLE: "disabled"}, "disabled: ", "set MUJOCO_GL to egl or osmesa"),
+        (NO_WINDOWS | {gl.VARIABLE: "glfw"}, "glfw: ", "set MUJOCO_GL to egl or osmesa"),
     ],
 )
 def test_a_back_end_that_does_not_load_or_draw_is_told_in_one_line_with_its_mend(
