@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import os
+import signal
+import threading
 from collections.abc import Iterator
 from dataclasses import replace
 from itertools import count
@@ -161,9 +164,13 @@ def test_demonstrations_are_those_of_the_first_seeds_that_succeed(here: Crew, tw
     alone = list(collect(here, count(), 4, NOISE, ""))
     assert [episode.seed for episode in alone] == [0, 1, 2, 5]
     assert demonstrate(here.workers[0].operator.simulator, 3, NOISE) is None
+    list(collect(two, count(), 2, NOISE, ""))  # so that both are there
+    pids = [worker.process.pid for worker in two.workers]
+    os.kill(pids[0], signal.SIGSTOP)  # the other one overtakes it
+    late = threading.Timer(1.0, os.kill, (pids[0], signal.SIGCONT))
+    late.start()
     pairs = zip(alone, collect(two, count(), 4, NOISE, ""), strict=True)
     assert all(equal(one, other) for one, other in pairs)
-    pids = [worker.process.pid for worker in two.workers]
     (later,) = collect(two, count(4), 1, NOISE, "")
     assert [worker.process.pid for worker in two.workers] == pids, "none was begun in vain"
     assert equal(later, alone[3])
