@@ -2,31 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
-from bench import gl
 from bench.engine import Settings, evaluate
-from bench.errors import DataError
 from bench.store import Store
 from tasks.robot.simulators.kitchen_tasks import RULES
 
 MODEL = "random:vit_mini_patch4_32?seed=0"  # looked past
 
 
-@pytest.fixture(scope="module", autouse=True)
-def _drawing() -> Iterator[None]:
-    """Demonstrations are drawn, though nothing here looks at their frames."""
-    try:
-        backend = gl.backend()
-    except DataError as error:
-        pytest.skip(str(error))
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv(gl.VARIABLE, backend)
-        pytest.importorskip("mujoco")
-        yield
+pytestmark = pytest.mark.usefixtures("drawing")
 
 
 def success(suite: str, modifiers: str, options: str, folder: Path, workers: int) -> float:

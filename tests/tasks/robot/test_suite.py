@@ -6,7 +6,7 @@ import importlib.metadata
 import itertools
 import shutil
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +18,6 @@ from bench import cli, gl
 from bench.backbone import Backbone
 from bench.checkpoint import load_model
 from bench.engine import Settings, task_data
-from bench.errors import DataError
 from bench.features import FeatureCache
 from bench.plan import requests
 from bench.records import Outcome
@@ -37,18 +36,7 @@ DECISIONS = 36
 Ran = Callable[..., Outcome]
 
 
-@pytest.fixture(scope="module", autouse=True)
-def _drawing() -> Iterator[None]:
-    """MuJoCo chooses how to draw when it is imported."""
-    try:
-        backend = gl.backend()
-    except DataError as error:
-        pytest.skip(str(error))
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv(gl.VARIABLE, backend)
-        pytest.importorskip("mujoco")
-        pytest.importorskip("metaworld")
-        yield
+pytestmark = pytest.mark.usefixtures("drawing")
 
 
 def spec(options: str, rollouts: int = 2) -> str:
