@@ -23,6 +23,7 @@ from bench.plan import requests
 from bench.records import Outcome
 from bench.task import warnings_of
 from tasks.robot.cloning import suite, training
+from tasks.robot.cloning.demonstrations import demonstrations
 from tasks.robot.cloning.policy import frozen_policy, pooled
 from tasks.robot.cloning.suite import SuiteRun, outcome_of
 from tasks.robot.simulators.simulator import simulate
@@ -33,7 +34,6 @@ TASK = "button-press-topdown"
 #: The smallest at which its expert succeeds.
 SMALL = "steps=20&batch=8&horizon=72&needed=1&frame_px=32"
 DECISIONS = 36
-Ran = Callable[..., Outcome]
 
 
 pytestmark = pytest.mark.usefixtures("drawing")
@@ -44,10 +44,17 @@ def spec(options: str, rollouts: int = 2) -> str:
     return f"metaworld@metaworld[demos=2,rollouts={rollouts},tasks={TASK}]?{SMALL}&{options}"
 
 
+def protocol(options: str) -> Any:
+    """The task with these options."""
+    return requests([spec(options)])[0].task
+
+
 @pytest.fixture(scope="module")
 def cache(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Holds the demonstrations, which are made once."""
-    return tmp_path_factory.mktemp("cache")
+    folder = tmp_path_factory.mktemp("cache")
+    demonstrations(protocol("policies=1").origin(TASK), 2, folder, 0)
+    return folder
 
 
 def run(
@@ -140,8 +147,7 @@ def test_each_action_is_what_the_policy_says_of_the_frame(
     source, pooling, policies = LOOKS[name]
     model = load_model(source)
     dim, has_cls = model.backbone.token_shape(32)[1], model.backbone.has_cls
-    task: Any = requests([spec("policies=1")])[0].task
-    with simulate(task.rules(TASK)) as simulator:
+    with simulate(protocol("policies=1").rules(TASK)) as simulator:
         for number in range(policies):
             policy = frozen_policy(pooling, dim, 2 * model.backbone.num_heads, 4, 9)  # type: ignore[arg-type]
             policy.load_state_dict(weights_in(folder, number))
