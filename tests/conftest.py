@@ -46,3 +46,8 @@ def drawing(simulation: str) -> str:
 def _quiet(monkeypatch: pytest.MonkeyPatch) -> None:
     """No progress lines in test output."""
     monkeypatch.setenv("SSLBENCH_PROGRESS", "none")
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Whole commands come first: at the end, one process would wait for the other's last."""
+    items.sort(key=lambda item: item.path.name != "test_readme.py")

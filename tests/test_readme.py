@@ -8,6 +8,7 @@ import dataclasses
 import os
 import re
 import shlex
+import shutil
 import subprocess
 import sys
 from functools import cache
@@ -26,6 +27,7 @@ PAGES = ("docs/image_tasks.md", "docs/dense_tasks.md", "docs/robots.md", "docs/l
 PAGE = "".join((ROOT / page).read_text() for page in PAGES)
 FENCE = re.compile(r"(?P<mark><!-- tested -->\n)?```(?P<language>\w+)\n(?P<code>.*?)```", re.DOTALL)
 ROW = re.compile(r"^\| (method|task|dataset|family|figure|table) \| `([^`]+)` \|", re.MULTILINE)
+MINI = "sslbench mini mini-data --images 200"
 LINK = re.compile(r"\]\(([^)#:]+)\)")
 
 
@@ -84,6 +86,14 @@ def specs_in(words: list[str]) -> list[tuple[str, Spec]]:
     return []
 
 
+@pytest.fixture(scope="module")
+def mini_data(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """What the pages' first command writes, once for all of them."""
+    folder = tmp_path_factory.mktemp("readme")
+    run(shlex.split(MINI), folder)
+    return folder / "mini-data"
+
+
 def test_readme_has_something_to_run() -> None:
     assert RUN
     assert PYTHON
@@ -91,7 +101,9 @@ def test_readme_has_something_to_run() -> None:
 
 
 @pytest.mark.parametrize("code", RUN, ids=lambda code: code.splitlines()[0])
-def test_marked_commands_run(code: str, tmp_path: Path) -> None:
+def test_marked_commands_run(code: str, tmp_path: Path, mini_data: Path) -> None:
+    if MINI in code:  # what is there is not written again
+        shutil.copytree(mini_data, tmp_path / mini_data.name)
     run(["bash", "-euo", "pipefail", "-c", code], tmp_path)
 
 
