@@ -7,6 +7,7 @@ Nothing lies on the disk: the samples of `train` are the demonstrations of every
 from __future__ import annotations
 
 from collections.abc import Mapping
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -25,11 +26,12 @@ FIRST_ROLLOUT = 10_000
 DEMONSTRATIONS, ROLLOUTS = 25, 50  # of each task
 #: Each takes four seeds at most: an expert that needs more is given up.
 MOST_DEMONSTRATIONS = FIRST_ROLLOUT // 4
-MODIFIERS = ("demos", "rollouts", "tasks")
+MODIFIERS = ("demonstrations", "demos", "rollouts", "tasks")
 TREE = """
     nothing on the disk: pip install 'sslbench[robot]'
     [tasks=a:b]              some of its tasks
     [demos=25,rollouts=50]   demonstrations and rollouts of each task
+    [demonstrations=DIR]     files of others, a file for each task, instead of the experts' own
 """
 
 
@@ -94,6 +96,12 @@ def start_image(suite: str, split: str, key: str) -> Image.Image:
     task, _, number = key.rpartition("/")
     first_frame = registry.attribute("tasks.robot.simulators.simulator:first_frame")
     return Image.fromarray(first_frame(suite, task, seed_of(split, int(number))))
+
+
+def recordings_of(split: Split) -> Path | None:
+    """The folder of `[demonstrations=DIR]`; None without it."""
+    text = dict(parse_dataset(split.name)[0].modifiers).get("demonstrations")
+    return None if text is None else Path(text).expanduser()
 
 
 def check_suite(suite: str, split: Split) -> tuple[str, ...]:

@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from functools import lru_cache
 from itertools import count as counted
-from itertools import takewhile
+from itertools import islice, takewhile
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +23,7 @@ from bench.errors import DataError
 from bench.progress import say
 from bench.split import Split, Table
 from tasks.robot.cloning.demonstration import Demonstration
+from tasks.robot.cloning.recordings import digest, recorded
 from tasks.robot.simulators.rules import Rules
 from tasks.robot.simulators.simulator import Frame, versions_of
 
@@ -38,14 +39,18 @@ class Origin:
     Attributes:
         rules: of the task.
         noise: standard deviation of what is added to an expert's action before it is executed.
+        file: of others' demonstrations, which are read instead.
     """
 
     rules: Rules
     noise: float
+    file: Path | None = None
 
     @property
     def facts(self) -> dict[str, Any]:
         """For the key of the cache, and for the identity of results."""
+        if self.file is not None:
+            return {"file": digest(self.file)}
         return {"expert": EXPERT_VERSION, "noise": self.noise}
 
     def folder(self, root: Path) -> Path:
@@ -144,7 +149,7 @@ def demonstrations(origin: Origin, count: int, root: Path, workers: int) -> Demo
     An interrupted collection goes on behind the last episode that was finished.
 
     Raises:
-        DataError: the expert fails too often.
+        DataError: the expert fails too often, or a file of others' does not fit.
     """
     folder = origin.folder(root)
     if len(files(folder)) < count:
@@ -164,6 +169,10 @@ def _missing(
 
     there = files(folder)
     if len(there) >= count:  # another process was quicker
+        return
+    if origin.file is not None:
+        found = enumerate(recorded(origin.file, origin.rules, count))
+        yield from islice(found, len(there), None)
         return
     if there:
         say(f"{origin.rules.name}: continuing behind {len(there)} of {count} demonstrations")

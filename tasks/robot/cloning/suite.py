@@ -12,7 +12,8 @@ import numpy.typing as npt
 import torch
 from torch import Tensor, nn
 
-from bench.episodes import check_suite, numbers_by_task
+from bench.episodes import check_suite, numbers_by_task, recordings_of
+from bench.errors import SpecError
 from bench.progress import say
 from bench.records import Outcome
 from bench.snapshot import Snapshot
@@ -71,6 +72,7 @@ class SuiteRun:
         train_split, starts = data.open("train"), data.open("val")
         self.names = check_suite(task.suite, starts)
         self.starts = numbers_by_task(starts.ids)
+        self.recordings = recordings_of(train_split)
         self.counts = {name: len(n) for name, n in numbers_by_task(train_split.ids).items()}
         self.kept = Kept(data.workspace)
         self.encoder = Encoder(model, data, task.size_px) if task.policy == "frozen" else None
@@ -119,7 +121,7 @@ class SuiteRun:
             self.kept.keep(f"policy-{place.name}", found | {"losses": losses})
 
     def _demonstrations(self, name: str) -> Demonstrations:
-        origin = self.task.origin(name)
+        origin = self.task.origin(name, self.recordings)
         root, workers = self.data.cache.root, self.data.workers
         return demonstrations(origin, self.counts[name], root, workers)
 
@@ -130,6 +132,11 @@ class SuiteRun:
         if self.encoder is not None:
             observed = self._read(self.encoder.stored(shown.split()))
         elif self.task.policy == "state":
+            if not shown.states.shape[1]:
+                raise SpecError(
+                    f"policy=state: the demonstrations of {shown.name} in {self.recordings} tell "
+                    "no states, choose policy=frozen or end_to_end"
+                )
             observed = torch.from_numpy(shown.states).float()
         else:
             observed = shrunk(shown.frames())
@@ -232,6 +239,8 @@ class SuiteRun:
     def _drawn_alike(self, crew: Crew, shown: Demonstrations) -> str:
         """What to say where the frames of today are not those of the demonstrations."""
         name = crew.rules.name
+        if self.recordings:
+            return f"{name}: the demonstrations are others', and may be drawn in another way"
         nothing = np.zeros((0, shown.actions.shape[1]))
         ((frames, _),) = replays(crew, [(int(shown.seeds[0]), nothing)])
         change = difference(shown.first_frame(), frames[0])

@@ -12,6 +12,8 @@ from bench.task import Task, TaskData, with_warnings
 from tasks.robot.simulators.rules import Profile, Rules
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from bench.checkpoint import LoadedModel
     from tasks.robot.cloning.demonstrations import Origin
 
@@ -114,24 +116,33 @@ class CloningTask(Task):
         given = {name: value for name in names if (value := getattr(self, name)) is not None}
         return replace(rules_of(self.suite, task), **given, **self.own_rules())
 
-    def origin(self, task: str) -> Origin:
-        """What the demonstrations of a task are made from."""
-        from tasks.robot.cloning.demonstrations import Origin
+    def origin(self, task: str, folder: Path | None = None) -> Origin:
+        """What the demonstrations of a task are made from; `folder` has files of others'.
 
-        return Origin(self.rules(task), self.noise)
+        Raises:
+            DataError: it has no file of this task.
+        """
+        from tasks.robot.cloning.demonstrations import Origin
+        from tasks.robot.cloning.recordings import recording_of
+
+        rules = self.rules(task)
+        return Origin(rules, self.noise, recording_of(folder, rules) if folder else None)
 
     def facts(self, data: TaskData) -> dict[str, str]:
         """Versions of the simulator, and what the demonstrations are made from."""
         import json
 
-        from bench.episodes import check_suite
+        from bench.episodes import check_suite, recordings_of
         from tasks.robot.simulators.simulator import versions_of
 
-        tasks = check_suite(self.suite, data.open("train"))
-        origin = self.origin(tasks[0]).facts
+        split = data.open("train")
+        names, folder = check_suite(self.suite, split), recordings_of(split)
+        found: dict[str, Any] = self.origin(names[0]).facts
+        if folder:
+            found = {name: self.origin(name, folder).facts["file"] for name in names}
         return {
             "simulator": versions_of(self.suite),
-            "demonstrations": json.dumps(origin, sort_keys=True),
+            "demonstrations": json.dumps(found, sort_keys=True),
         }
 
     def run(self, model: LoadedModel, data: TaskData) -> Outcome:

@@ -68,9 +68,7 @@ class Kitchen(Simulator):
         low, high = self.model.jnt_range[:ROBOT_JOINTS].T
         moved = self.rules.reset_noise * (rng.uniform(size=ROBOT_JOINTS) - 0.5) * (high - low)
         pose[:ROBOT_JOINTS] = np.clip(pose[:ROBOT_JOINTS] + moved, low, high)
-        self._robot.set_state(pose, np.zeros_like(self.data.qvel))
-        self._robot._get_obs()  # the next command is relative to the joints that are read here
-        self._start, self._steps = self.data.qpos.copy(), 0
+        self.put(pose, begin=True)
 
     def step(self, action: Action) -> bool:
         """Joint velocities for `repeat` steps of 0.08 s, or for those left of the horizon."""
@@ -79,6 +77,13 @@ class Kitchen(Simulator):
             self._env.step(held)
             self._steps += 1
         return self.solved()
+
+    def put(self, joints: State, begin: bool = False) -> None:
+        """All (30,) joints where they are told to be, at rest; `begin` as if after a reset."""
+        self._robot.set_state(np.array(joints), np.zeros_like(self.data.qvel))
+        self._robot._get_obs()  # the next command is relative to the joints that are read here
+        if begin:
+            self._start, self._steps = self.data.qpos.copy(), 0
 
     def solved(self) -> bool:
         """Whether the task's joint is at its goal, and all else of the kitchen where it was."""

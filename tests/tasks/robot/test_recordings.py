@@ -1,0 +1,281 @@
+"""Demonstrations of others are read as our own would be, or refused in a line."""
+
+from __future__ import annotations
+
+import json
+import math
+import os
+import pickle
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from bench.checkpoint import load_model
+from bench.engine import Settings, task_data
+from bench.errors import DataError, SpecError
+from bench.features import FeatureCache
+from bench.plan import requests
+from bench.task import warnings_of
+from tasks.robot.cloning.demonstration import Demonstration
+from tasks.robot.cloning.demonstrations import Demonstrations, Origin, demonstrations
+from tasks.robot.cloning.recordings import recorded, recording_of
+from tasks.robot.simulators.simulator import rules_of
+
+LIGHT = replace(rules_of("franka_kitchen", "light_on"), frame_px=32)
+DRAWER = replace(rules_of("metaworld", "drawer-close"), frame_px=32)
+
+
+@pytest.fixture(scope="module")
+def light(drawing: str, tmp_path_factory: pytest.TempPathFactory) -> Demonstrations:
+    """Two of our own expert, without noise."""
+    return demonstrations(Origin(LIGHT, 0.0), 2, tmp_path_factory.mktemp("light"), 0)
+
+
+def parts(shown: Demonstrations) -> list[Demonstration]:
+    """Each demonstration by itself."""
+    ends, frames = np.cumsum(shown.lengths), shown.frames()
+    return [
+        Demonstration(
+            int(seed), frames[e - n : e], shown.states[e - n : e], shown.actions[e - n : e]
+        )
+        for seed, n, e in zip(shown.seeds, shown.lengths, ends, strict=True)
+    ]
+
+
+def r3m(shown: Demonstrations, scale: float = 1 / math.pi) -> list[dict[str, Any]]:
+    """What R3M's files hold; actions of the kitchen are on their scale."""
+    return [
+        {
+            "images": part.frames,
+            "observations": part.states,
+            "actions": part.actions * np.float32(scale),
+            "rewards": np.zeros(len(part.frames)),
+            "env_infos": {"solved": np.arange(len(part.frames)) > len(part.frames) - 8},
+        }
+        for part in parts(shown)
+    ]
+
+
+def stacked(shown: Demonstrations) -> tuple[list[Any], ...]:
+    """What Hu et al.'s files hold: three frames on each other, channels first."""
+    pixels = []
+    for part in parts(shown):
+        planes = np.moveaxis(part.frames, -1, 1)
+        rows = np.arange(len(planes))
+        pixels.append(np.concatenate([planes[np.maximum(rows - k, 0)] for k in (2, 1, 0)], axis=1))
+    actions = [part.actions / np.float32(math.pi) for part in parts(shown)]
+    return pixels, [[] for _ in pixels], actions, [[] for _ in pixels]
+
+
+def write(path: Path, value: Any) -> Path:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_bytes(pickle.dumps(value))
+    return path
+
+
+@pytest.mark.parametrize(
+    ("name", "content"),
+    [
+        ("kitchen_light_on-v3.pickle", r3m),
+        ("light_on.pkl", r3m),
+        ("kitchen_light_on-v3/expert_demos.pkl", stacked),
+    ],
+)
+def test_files_are_found_by_their_names_and_read_as_they_were_made(
+    name: str, content: Callable[..., Any], light: Demonstrations, tmp_path: Path
+) -> None:
+    write(tmp_path / name, content(light))
+    write(tmp_path / "kitchen_knob1_on-v3.pickle", [])
+    file = recording_of(tmp_path, LIGHT)
+    assert file == tmp_path / name
+    found = list(recorded(file, LIGHT, 2))
+    assert [part.seed for part in found] == [0, 1]
+    for part, own in zip(found, parts(light), strict=True):
+        np.testing.assert_array_equal(part.frames, own.frames)
+        np.testing.assert_allclose(part.actions, own.actions, atol=1e-6)
+        assert part.states.shape == (len(own.states), 0)
+
+
+def test_frames_of_another_size_are_resized(light: Demonstrations, tmp_path: Path) -> None:
+    file = write(tmp_path / "light_on.pkl", r3m(light))
+    (first,) = recorded(file, replace(LIGHT, frame_px=16), 1)
+    assert first.frames.shape[1:] == (16, 16, 3)
+    own = parts(light)[0].frames.astype(float)
+    halved = own.reshape(len(own), 16, 2, 16, 2, 3).mean(axis=(2, 4))
+    assert np.abs(first.frames - halved).mean() < 8
+
+
+def test_episodes_that_failed_are_left_out(light: Demonstrations, tmp_path: Path) -> None:
+    episodes = r3m(light)
+    episodes[0]["env_infos"]["solved"][:] = False
+    file = write(tmp_path / "light_on.pkl", episodes)
+    assert [part.seed for part in recorded(file, LIGHT, 1)] == [1]
+    with pytest.raises(
+        DataError, match=r"holds 1 successful .* 25 were asked for: ask for \[demos=1"
+    ):
+        list(recorded(file, LIGHT, 25))
+
+
+def metaworld_episode(length: int = 6, width: int = 4) -> dict[str, Any]:
+    rng = np.random.default_rng(0)
+    return {
+        "images": rng.integers(0, 255, (length, 32, 32, 3), np.uint8),
+        "actions": rng.uniform(-1, 1, (length, width)).astype(np.float32),
+    }
+
+
+def test_actions_of_metaworld_are_taken_as_they_are(tmp_path: Path) -> None:
+    episode = metaworld_episode()
+    write(tmp_path / "drawer-close-v2-goal-observable.pickle", [episode])
+    (part,) = recorded(recording_of(tmp_path, DRAWER), DRAWER, 1)
+    np.testing.assert_array_equal(part.actions, episode["actions"])
+    np.testing.assert_array_equal(part.frames, episode["images"])
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        ([{"pictures": 1}], r"holds dicts with pictures: expected a list of dicts with images and"),
+        ((1, 2, 3), r"holds a tuple of 3: expected"),
+        ({"a": 1}, r"holds a dict: expected"),
+        (
+            [metaworld_episode(width=9)],
+            r"actions of shape \(6, 9\), expected \(T, 4\): .* metaworld",
+        ),
+        (
+            [metaworld_episode() | {"actions": np.full((6, 4), 6.28)}],
+            r"actions up to 6.28, expected",
+        ),
+        ([metaworld_episode() | {"actions": np.full((6, 4), np.nan)}], r"actions up to nan"),
+        (
+            [metaworld_episode() | {"actions": np.zeros((5, 4))}],
+            r"6 frames, 6 states and 5 actions",
+        ),
+        ([metaworld_episode() | {"images": np.zeros((6, 32, 32, 3))}], r"type float64, expected"),
+    ],
+)
+def test_what_does_not_fit_is_refused_in_a_line(content: Any, message: str, tmp_path: Path) -> None:
+    file = write(tmp_path / "drawer-close.pkl", content)
+    with pytest.raises(DataError, match=message) as refused:
+        list(recorded(file, DRAWER, 1))
+    assert "\n" not in str(refused.value)
+
+
+@pytest.mark.parametrize("states", [True, False])
+def test_kitchen_actions_on_another_scale_are_refused(
+    states: bool, light: Demonstrations, tmp_path: Path
+) -> None:
+    episodes = r3m(light, 1.0)
+    for episode in episodes:
+        if not states:
+            del episode["observations"]
+            arm = episode["actions"][:, :7]
+            episode["actions"] = np.where(np.abs(arm) < 0.4, 0.4, arm).repeat(2, 1)[:, :9]
+    file = write(tmp_path / "light_on.pkl", episodes)
+    with pytest.raises(DataError, match=r"expected a unit of 2 pi rad/s.* multiply the file's"):
+        list(recorded(file, LIGHT, 1))
+
+
+def test_no_file_and_several_are_told(tmp_path: Path) -> None:
+    with pytest.raises(DataError, match=r"is not there: correct the path"):
+        recording_of(tmp_path / "nowhere", LIGHT)
+    with pytest.raises(DataError, match=r"expected one file for light_on.*found 0 files of other"):
+        recording_of(tmp_path, LIGHT)
+    for name in ("light_on.pkl", "kitchen_light_on-v3.pickle"):
+        write(tmp_path / name, [])
+    with pytest.raises(DataError, match=r"found .*kitchen_light_on-v3.pickle, .*light_on.pkl"):
+        recording_of(tmp_path, LIGHT)
+
+
+class Malicious:
+    def __reduce__(self) -> Any:
+        return os.mkdir, ("ran",)
+
+
+def test_a_pickle_runs_no_code(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    file = write(tmp_path / "light_on.pkl", [Malicious()])
+    with pytest.raises(DataError, match="refused to unpickle"):
+        list(recorded(file, LIGHT, 1))
+    assert not (tmp_path / "ran").exists()
+
+
+# ---------------------------------------------------------------- Minari
+
+
+def minari(path: Path, light: Demonstrations, env: str = "FrankaKitchen-v1") -> Path:
+    """Our own expert's episodes as Minari keeps them."""
+    h5py = pytest.importorskip("h5py")
+    with h5py.File(path, "w") as file:
+        for number, part in enumerate(parts(light)):
+            joints = np.concatenate([part.states, part.states[-1:]])
+            zeros = np.zeros((len(joints), 9))
+            seen = np.concatenate(
+                [joints[:, :9], zeros, joints[:, 9:], zeros, zeros, zeros[:, :2]], 1
+            )
+            group = file.create_group(f"episode_{number}")
+            group["observations/observation"] = seen
+            group["actions"] = part.actions
+    path.with_name("metadata.json").write_text(json.dumps({"env_spec": json.dumps({"id": env})}))
+    return path
+
+
+def test_frames_of_minari_are_drawn_from_its_joints(light: Demonstrations, tmp_path: Path) -> None:
+    minari(tmp_path / "main_data.hdf5", light)
+    found = list(recorded(recording_of(tmp_path, LIGHT), LIGHT, 2))
+    for part, own in zip(found, parts(light), strict=True):
+        first = len(own.states) - len(part.states)
+        assert 0 <= first < 8  # it begins with the arm's way to the switch, not at its end
+        np.testing.assert_allclose(part.states, own.states[first:], atol=1e-9)
+        np.testing.assert_array_equal(part.actions, own.actions[first:])
+        assert np.abs(part.frames.astype(int) - own.frames[first:]).mean() < 1
+
+
+def test_minari_without_the_task_or_of_another_kitchen_is_refused(
+    light: Demonstrations, tmp_path: Path
+) -> None:
+    file = minari(tmp_path / "main_data.hdf5", light, "FrankaKitchen-v0")
+    with pytest.raises(DataError, match=r"is of FrankaKitchen-v0, expected FrankaKitchen-v1"):
+        list(recorded(file, LIGHT, 1))
+    knob = rules_of("franka_kitchen", "knob1_on")
+    with pytest.raises(DataError, match=r"hold light_on, sdoor_open, micro_open, not knob1_on"):
+        list(recorded(file, knob, 1))
+    file.write_bytes(b"no")
+    with pytest.raises(DataError, match="is no HDF5 file"):
+        list(recorded(file, LIGHT, 1))
+
+
+# ---------------------------------------------------------------- in a cell
+
+
+def cell(tmp_path: Path, options: str, data: str) -> Any:
+    spec = f"franka_kitchen@franka_kitchen[{data}]?{options}"
+    (request,) = requests([spec])
+    settings = Settings(workers=0, device="cpu")
+    found = task_data(request, 0, settings, FeatureCache(tmp_path / "cache"))
+    return request.task, found
+
+
+def test_a_cell_learns_from_a_file_and_is_named_by_its_content(
+    light: Demonstrations, tmp_path: Path
+) -> None:
+    folder = tmp_path / "files"
+    write(folder / "light_on.pkl", r3m(light))
+    small = "policies=1&steps=20&horizon=10&frame_px=32&batch=16"
+    data = f"demonstrations={folder},demos=2,rollouts=1,tasks=light_on"
+    task, found = cell(tmp_path, small, data)
+    outcome = task.run(load_model("random:vit_mini_patch4_32?seed=0"), found)
+    assert outcome.columns["id"].tolist() == ["light_on/0"]
+    assert any("others'" in text for text in warnings_of(outcome))
+    facts = task.facts(found)["demonstrations"]
+    write(folder / "light_on.pkl", r3m(light)[::-1])
+    other = folder.rename(tmp_path / "other")
+    task, found = cell(tmp_path, small, data.replace(str(folder), str(other)))
+    assert task.facts(found)["demonstrations"] != facts
+    task, found = cell(tmp_path, f"{small}&policy=state", data.replace(str(folder), str(other)))
+    with pytest.raises(SpecError, match="tell no states, choose policy=frozen"):
+        task.run(load_model("random:vit_mini_patch4_32?seed=0"), found)
