@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -47,10 +48,10 @@ def pieces(path: Path, rules: Rules) -> Iterator[Demonstration]:
         raise DataError(f"{path} is no HDF5 file ({error}): download it again") from error
     with file:
         _check_environment(path, file)
-        names = sorted((n for n in file if n.startswith("episode_")), key=lambda n: int(n[8:]))
-        if not names:
+        numbers = sorted(int(n[8:]) for n in file if re.fullmatch(r"episode_\d+", n))
+        if not numbers:
             raise DataError(f"{path}: no group episode_0, expected the main_data.hdf5 of Minari")
-        yield from _cut(path, rules, [(int(name[8:]), file[name]) for name in names])
+        yield from _cut(path, rules, [(number, file[f"episode_{number}"]) for number in numbers])
 
 
 def _check_environment(path: Path, file: Any) -> None:
@@ -72,7 +73,8 @@ def _cut(path: Path, rules: Rules, groups: list[tuple[int, Any]]) -> Iterator[De
     from tasks.robot.simulators.kitchen import Kitchen
 
     gl.choose()
-    with Kitchen(rules) as kitchen:
+    kitchen = Kitchen(rules)
+    with kitchen:
         for number, group in groups:
             joints, actions = _sequence(path, number, group)
             span = _stretch(kitchen, joints, rules)
@@ -94,7 +96,7 @@ def _sequence(path: Path, number: int, group: Any) -> tuple[Array, Array]:
     """(T, 30) joints and (T, 9) actions of an episode."""
     try:
         seen, actions = group["observations/observation"][:], group["actions"][:]
-    except KeyError as error:
+    except (KeyError, ValueError) as error:  # not there, or itself a table
         raise DataError(
             f"{path}, episode {number}: {error}; expected observations/observation and actions"
         ) from error
@@ -103,10 +105,12 @@ def _sequence(path: Path, number: int, group: Any) -> tuple[Array, Array]:
             f"{path}, episode {number}: observations {seen.shape} and actions {actions.shape}, "
             f"expected (T + 1, {_OBSERVED}) and (T, {_ACTION})"
         )
-    if len(seen) != len(actions) + 1 or not np.isfinite(seen).all():
+    finite = np.isfinite(seen).all() and np.isfinite(actions).all()
+    if len(seen) != len(actions) + 1 or not finite:
         raise DataError(
             f"{path}, episode {number}: {len(seen)} observations of {len(actions)} actions, "
-            "expected one more, all finite: download it again"
+            f"{'all' if finite else 'not all'} finite, expected one more, all finite: download it "
+            "again"
         )
     seen = seen.astype(np.float64)[:-1]
     return np.concatenate([seen[:, :9], seen[:, 18:39]], axis=1), actions.astype(np.float64)
