@@ -23,7 +23,7 @@ from bench.errors import DataError
 from bench.progress import say
 from bench.split import Split, Table
 from tasks.robot.cloning.demonstration import Demonstration
-from tasks.robot.cloning.recordings import digest, recorded
+from tasks.robot.cloning.recordings import READER_VERSION, digest, recorded
 from tasks.robot.simulators.rules import Rules
 from tasks.robot.simulators.simulator import Frame, versions_of
 
@@ -50,7 +50,7 @@ class Origin:
     def facts(self) -> dict[str, Any]:
         """For the key of the cache, and for the identity of results."""
         if self.file is not None:
-            return {"file": digest(self.file)}
+            return {"file": digest(self.file), "reader": READER_VERSION}
         return {"expert": EXPERT_VERSION, "noise": self.noise}
 
     def folder(self, root: Path) -> Path:

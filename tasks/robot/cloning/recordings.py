@@ -1,7 +1,7 @@
 """Demonstrations of others, from the files that they are published in.
 
-Pickles of R3M and VC-1 (a list of dicts with `images` and `actions`), those of Hu et al. (a tuple
-of pixels, features, actions and rewards), and Minari's HDF5 (`tasks.robot.cloning.minari`).
+Pickles of R3M and VC-1 (a list of dicts with `images` and `actions`), those of Hu et al. (pixels,
+features, actions and rewards), and Minari's HDF5 (`tasks.robot.cloning.minari`).
 """
 
 from __future__ import annotations
@@ -9,10 +9,10 @@ from __future__ import annotations
 import hashlib
 import math
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Sized
 from functools import lru_cache
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -27,15 +27,29 @@ from tasks.robot.simulators.simulator import simulator_class
 
 Array = npt.NDArray[Any]
 
+#: Raised when the same file is read in another way.
+READER_VERSION = 1
 PICKLES, HDF5 = (".pkl", ".pickle"), (".hdf5", ".h5")
 #: What one unit of a kitchen action is in the pickles, in units of gymnasium-robotics' 2 rad/s.
 KITCHEN_SCALE = math.pi
 _SECONDS = 0.08  # of a kitchen action
-_SLOWEST = 2.5  # rad/s that a unit must at least move: 2 pi, but for what a servo lags behind
+#: rad/s that joints move by for a unit of 2 pi: a servo lags behind, so that the experts here move
+#: by 2.6 to 2.9. For the unit of 2 that a file may have by mistake they move by 0.8 to 0.9.
+_SLOWEST, _FASTEST = 1.6, 7.0
+_STATE = 39  # numbers of a state in Meta-World v2 and v3
 _LAYOUTS = (
-    "a list of dicts with images and actions (R3M, VC-1), or a tuple of pixels, features, actions "
-    "and rewards (Hu et al.)"
+    "a list of dicts with images and actions (R3M, VC-1), or pixels, features, actions and rewards "
+    "of all episodes (Hu et al.)"
 )
+
+
+class _Episode(NamedTuple):
+    """What a pickle tells of an episode; `states` (T, s) where it does."""
+
+    frames: Array
+    actions: Array
+    states: Array | None
+    success: bool
 
 
 def recording_of(folder: Path, rules: Rules) -> Path:
@@ -43,19 +57,24 @@ def recording_of(folder: Path, rules: Rules) -> Path:
 
     `kitchen_light_on-v3.pickle` and `light_on/expert_demos.pkl` are of `light_on`,
     `hammer-v2-goal-observable.pickle` is of `hammer`; Minari's `main_data.hdf5` is of all tasks.
+    Of several, that in a folder named after the camera, as R3M keeps them.
 
     Raises:
         DataError: there is none, or more than one.
     """
     if not folder.exists():
         raise DataError(f"demonstrations={folder} is not there: correct the path, or leave it out")
-    files = [folder] if folder.is_file() else sorted(p for p in folder.rglob("*") if p.is_file())
-    files = [path for path in files if path.suffix in (*PICKLES, *HDF5)]
+    below = [folder] if folder.is_file() else sorted(folder.rglob("*"))
+    files = [path for path in below if path.suffix in (*PICKLES, *HDF5) and path.is_file()]
     named = [path for path in files if rules.name in (_task(path.stem), _task(path.parent.name))]
     found = named or [path for path in files if path.name == "main_data.hdf5"]
+    if len(found) > 1:
+        found = [path for path in found if path.parent.name == rules.camera] or found
     if len(found) == 1:
         return found[0]
-    what = ", ".join(str(path) for path in found) or f"{len(files)} files of other names"
+    what = f"{len(files)} of other names"
+    if found:
+        what = f"{len(found)}, {found[0]} and {found[1]} among them: give the folder of one"
     raise DataError(
         f"demonstrations={folder}: expected one file for {rules.name}, such as {rules.name}.pickle "
         f"or {rules.name}/expert_demos.pkl, found {what}"
@@ -84,6 +103,9 @@ def recorded(path: Path, rules: Rules, count: int) -> Iterator[Demonstration]:
         DataError: the file is none of the known ones, of another simulator, or holds too few.
         MissingPackage: it is HDF5, and h5py is not installed.
     """
+    camera = path.parent.name
+    if re.fullmatch(r"(left|right|top)_cap2?|corner\d?", camera) and camera != rules.camera:
+        say(f"{path}: seen by {camera}, and rollouts by {rules.camera}: choose it by camera=")
     if path.suffix in HDF5:
         from tasks.robot.cloning.minari import pieces
 
@@ -103,110 +125,132 @@ def recorded(path: Path, rules: Rules, count: int) -> Iterator[Demonstration]:
 
 def _unpickled(path: Path, rules: Rules) -> Iterator[Demonstration]:
     episodes = _episodes(path, load_plain_pickle(path))
-    actions = [_checked(path, number, rules, e[1]) for number, e in enumerate(episodes)]
+    for number, episode in enumerate(episodes):
+        _check(f"{path}, demonstration {number}", episode, rules)
+    scale = 1.0
     if rules.suite == "franka_kitchen":
-        _check_scale(path, actions, [states for _, _, states, _ in episodes])
-        actions = [np.clip(KITCHEN_SCALE * action, -1.0, 1.0) for action in actions]
-    for number, (frames, _, _, success) in enumerate(episodes):
-        if success:
-            shown = _frames(path, number, frames, rules.frame_px)
-            nothing = np.zeros((len(shown), 0))
-            yield Demonstration(number, shown, nothing, actions[number].astype(np.float32))
+        _check_scale(path, episodes)
+        scale = KITCHEN_SCALE
+    good = [number for number, episode in enumerate(episodes) if episode.success]
+    for number in good:
+        frames = episodes[number].frames
+        if number == good[0] and frames.shape[1:3] != (rules.frame_px, rules.frame_px):
+            size = f"{frames.shape[2]} x {frames.shape[1]}"
+            say(f"{path}: frames of {size} px, resized to {rules.frame_px} px")
+        shown = _resized(frames, rules.frame_px)
+        actions = np.clip(scale * episodes[number].actions, -1.0, 1.0).astype(np.float32)
+        yield Demonstration(number, shown, np.zeros((len(shown), 0)), actions)
 
 
-def _episodes(path: Path, value: Any) -> list[tuple[Array, Array, Array | None, bool]]:
-    """(frames, actions, states where they are known, success) of every episode."""
-    if isinstance(value, list) and value and all(isinstance(e, dict) for e in value):
-        if all({"images", "actions"} <= e.keys() for e in value):
+def _episodes(path: Path, value: Any) -> list[_Episode]:
+    """The episodes of a pickle in one of the known layouts."""
+    why = ""
+    try:
+        if isinstance(value, list) and value and isinstance(value[0], dict):
             return [
-                (np.asarray(e["images"]), np.asarray(e["actions"]), _states(e), _success(e))
-                for e in value
+                _Episode(
+                    np.asarray(episode["images"]),
+                    np.asarray(episode["actions"]),
+                    _states(episode.get("observations")),
+                    _success(episode.get("env_infos")),
+                )
+                for episode in value
             ]
-        what = f"dicts with {', '.join(map(str, list(value[0])[:6]))}"
-    elif isinstance(value, tuple) and len(value) == 4 and len(value[0]) == len(value[2]):
-        return [
-            # Three frames lie one behind the other; a policy sees the newest.
-            (np.moveaxis(np.asarray(pixels)[:, -3:], 1, -1), np.asarray(actions), None, True)
-            for pixels, actions in zip(value[0], value[2], strict=True)
-        ]
-    else:
-        what = f"a {type(value).__name__}"
-        what += f" of {len(value)}" if isinstance(value, Sequence) else ""
-    raise DataError(f"{path} holds {what}: expected {_LAYOUTS}")
+        if isinstance(value, list | tuple) and len(value) == 4:
+            pixels, features, actions, _ = value
+            told = features if len(features) == len(pixels) else [None] * len(pixels)
+            return [
+                _Episode(_newest(np.asarray(seen)), np.asarray(done), _states(known), True)
+                for seen, known, done in zip(pixels, told, actions, strict=True)
+            ]
+    except (KeyError, TypeError, ValueError, AttributeError) as error:
+        why = f" that cannot be read ({type(error).__name__}: {error})"
+    what = f"a {type(value).__name__}"
+    what += f" of {len(value)}" if isinstance(value, Sized) else ""
+    raise DataError(f"{path} holds {what}{why}: expected {_LAYOUTS}")
 
 
-def _states(episode: dict[str, Any]) -> Array | None:
-    found = np.asarray(episode.get("observations", ()))
+def _newest(pixels: Array) -> Array:
+    """(T, height, width, 3) of frames that lie one behind the other; a policy sees the newest."""
+    if pixels.ndim != 4 or pixels.shape[1] not in (3, 6, 9):
+        raise ValueError(f"pixels of shape {pixels.shape}, expected (T, 9, height, width)")
+    return np.moveaxis(pixels[:, -3:], 1, -1)
+
+
+def _states(told: Any) -> Array | None:
+    found = np.asarray(told)
     return found.astype(np.float64) if found.ndim == 2 else None
 
 
-def _success(episode: dict[str, Any]) -> bool:
+def _success(notes: Any) -> bool:
     """Whether R3M's notes on an episode say that it was solved; True where they say nothing."""
-    notes = episode.get("env_infos")
     for name in ("solved", "success"):
         if isinstance(notes, dict) and name in notes:
             return bool(np.asarray(notes[name]).any())
     return True
 
 
-def _checked(path: Path, number: int, rules: Rules, actions: Array) -> npt.NDArray[np.float64]:
-    """(T, a) actions that the simulator takes."""
+def _check(told: str, episode: _Episode, rules: Rules) -> None:
+    """Refuses an episode of another simulator, or one that is damaged."""
+    frames, actions, states, _ = episode
     width = simulator_class(rules.suite).action_size
-    told = f"{path}, demonstration {number}"
     if actions.ndim != 2 or actions.shape[1] != width:
         raise DataError(
             f"{told}: actions of shape {actions.shape}, expected (T, {width}): this file is not of "
             f"{rules.suite}"
         )
+    if rules.suite == "metaworld" and states is not None and states.shape[1] != _STATE:
+        raise DataError(
+            f"{told}: observations of {states.shape[1]} numbers, expected the {_STATE} of "
+            "Meta-World v2 and v3: take a file of one of these"
+        )
     most = float(np.abs(actions).max(initial=0.0))
     if not most <= 1.0 + 1e-6:  # what is not finite as well
-        raise DataError(
-            f"{told}: actions up to {most:g}, expected -1 to 1: divide them by the simulator's "
-            "fastest (2 pi rad/s in the kitchen)"
-        )
-    return actions.astype(np.float64)
-
-
-def _check_scale(path: Path, actions: list[Array], states: list[Array | None]) -> None:
-    """Refuses kitchen actions whose unit is not 2 pi rad/s.
-
-    Where joint positions are there, how far the arm moves for an action tells; where not, actions
-    most of which this simulator cannot take.
-    """
-    advice = (
-        "expected a unit of 2 pi rad/s, as in R3M's files: multiply the file's actions by their "
-        "own unit in rad/s and divide them by 2 pi"
-    )
-    arms = [a[:-1, :7] for a in actions]
-    seen = [s for s in states if s is not None and s.shape[1] >= 7]
-    if len(seen) == len(actions) and (asked := np.concatenate(arms)).any():
-        moved = np.concatenate(
-            [np.diff(s[:, :7], axis=0)[: len(a)] for s, a in zip(seen, arms, strict=True)]
-        )
-        unit = float((moved * asked).sum() / (asked**2).sum()) / _SECONDS
-        if unit < _SLOWEST:
-            raise DataError(
-                f"{path}: a unit of its actions moves joints by {unit:.2g} rad/s, {advice}"
-            )
-        return
-    beyond = float((np.abs(np.concatenate(arms)) * KITCHEN_SCALE > 1).mean())
-    if beyond > 0.5:
-        raise DataError(
-            f"{path}: {100 * beyond:.0f} % of its actions are faster than this simulator, {advice}"
-        )
-
-
-def _frames(path: Path, number: int, frames: Array, side: int) -> npt.NDArray[np.uint8]:
-    """(T, side, side, 3); frames of another size are resized, and squeezed where not square."""
+        mend = "clip them, as its environments do"
+        if rules.suite == "franka_kitchen":
+            mend = "divide them by the simulator's fastest, 2 pi rad/s"
+        raise DataError(f"{told}: actions up to {most:g}, expected -1 to 1: {mend}")
     if frames.ndim != 4 or frames.shape[-1] != 3 or frames.dtype != np.uint8:
         raise DataError(
-            f"{path}, demonstration {number}: frames of shape {frames.shape} and type "
-            f"{frames.dtype}, expected (T, height, width, 3) of uint8"
+            f"{told}: frames of shape {frames.shape} and type {frames.dtype}, expected (T, height, "
+            "width, 3) of uint8"
         )
-    frames = np.asarray(frames)
+    if len(frames) != len(actions):
+        raise DataError(
+            f"{told}: {len(frames)} frames of {len(actions)} actions, expected as many: take the "
+            "file again from its source"
+        )
+
+
+def _check_scale(path: Path, episodes: list[_Episode]) -> None:
+    """Refuses kitchen actions whose unit is not 2 pi rad/s, where the joints' positions tell it.
+
+    Says how many are cut off: faster than this simulator.
+    """
+    arms = [episode.actions[:, :7] for episode in episodes]
+    told = [
+        (episode.states[:, :7], arm)
+        for episode, arm in zip(episodes, arms, strict=True)
+        if episode.states is not None and episode.states.shape[1] >= 9
+    ]
+    if told and any(arm.any() for _, arm in told):
+        moved = np.concatenate([np.diff(seen, axis=0)[: len(arm)] for seen, arm in told])
+        asked = np.concatenate([arm[: len(seen) - 1] for seen, arm in told])
+        unit = float((moved * asked).sum() / (asked**2).sum()) / _SECONDS
+        if not _SLOWEST <= unit <= _FASTEST:  # what is not finite as well
+            raise DataError(
+                f"{path}: a unit of its actions moves joints by {unit:.2g} rad/s, expected a unit "
+                "of 2 pi rad/s, as in R3M's files: multiply the file's actions by their own unit "
+                "in rad/s and divide them by 2 pi"
+            )
+    cut = float((KITCHEN_SCALE * np.abs(np.concatenate(arms)) > 1).mean()) if arms else 0.0
+    if cut:
+        say(f"{path}: {100 * cut:.0f} % of its actions are faster than this simulator, cut off")
+
+
+def _resized(frames: Array, side: int) -> npt.NDArray[np.uint8]:
+    """(T, side, side, 3); frames that are not square are squeezed."""
     if frames.shape[1:3] == (side, side):
-        return frames
-    if number == 0:
-        say(f"{path}: frames of {frames.shape[2]} x {frames.shape[1]} px, resized to {side} px")
+        return np.asarray(frames)
     resized = [Image.fromarray(f).resize((side, side), Image.Resampling.BICUBIC) for f in frames]
     return np.stack([np.asarray(image) for image in resized])

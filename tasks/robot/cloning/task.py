@@ -139,7 +139,7 @@ class CloningTask(Task):
         names, folder = check_suite(self.suite, split), recordings_of(split)
         found: dict[str, Any] = self.origin(names[0]).facts
         if folder:
-            found = {name: self.origin(name, folder).facts["file"] for name in names}
+            found = {name: self.origin(name, folder).facts for name in names}
         return {
             "simulator": versions_of(self.suite),
             "demonstrations": json.dumps(found, sort_keys=True),

@@ -22,7 +22,7 @@ from bench.plan import requests
 from bench.task import warnings_of
 from tasks.robot.cloning.demonstration import Demonstration
 from tasks.robot.cloning.demonstrations import Demonstrations, Origin, demonstrations
-from tasks.robot.cloning.recordings import recorded, recording_of
+from tasks.robot.cloning.recordings import READER_VERSION, recorded, recording_of
 from tasks.robot.simulators.simulator import rules_of
 
 LIGHT = replace(rules_of("franka_kitchen", "light_on"), frame_px=32)
@@ -60,15 +60,15 @@ def r3m(shown: Demonstrations, scale: float = 1 / math.pi) -> list[dict[str, Any
     ]
 
 
-def stacked(shown: Demonstrations) -> tuple[list[Any], ...]:
+def stacked(shown: Demonstrations, scale: float = 1 / math.pi) -> list[Any]:
     """What Hu et al.'s files hold: three frames on each other, channels first."""
     pixels = []
     for part in parts(shown):
         planes = np.moveaxis(part.frames, -1, 1)
         rows = np.arange(len(planes))
         pixels.append(np.concatenate([planes[np.maximum(rows - k, 0)] for k in (2, 1, 0)], axis=1))
-    actions = [part.actions / np.float32(math.pi) for part in parts(shown)]
-    return pixels, [[] for _ in pixels], actions, [[] for _ in pixels]
+    actions = [part.actions * np.float32(scale) for part in parts(shown)]
+    return [pixels, [part.states for part in parts(shown)], actions, [[] for _ in pixels]]
 
 
 def write(path: Path, value: Any) -> Path:
@@ -83,6 +83,8 @@ def write(path: Path, value: Any) -> Path:
         ("kitchen_light_on-v3.pickle", r3m),
         ("light_on.pkl", r3m),
         ("kitchen_light_on-v3/expert_demos.pkl", stacked),
+        ("light_on/expert_demos.pkl", lambda light: tuple(stacked(light))),
+        ("right_cap2/kitchen_light_on-v3.pickle", r3m),
     ],
 )
 def test_files_are_found_by_their_names_and_read_as_they_were_made(
@@ -90,6 +92,8 @@ def test_files_are_found_by_their_names_and_read_as_they_were_made(
 ) -> None:
     write(tmp_path / name, content(light))
     write(tmp_path / "kitchen_knob1_on-v3.pickle", [])
+    if name.startswith(LIGHT.camera):
+        write(tmp_path / "left_cap2/kitchen_light_on-v3.pickle", [])
     file = recording_of(tmp_path, LIGHT)
     assert file == tmp_path / name
     found = list(recorded(file, LIGHT, 2))
@@ -100,13 +104,25 @@ def test_files_are_found_by_their_names_and_read_as_they_were_made(
         assert part.states.shape == (len(own.states), 0)
 
 
-def test_frames_of_another_size_are_resized(light: Demonstrations, tmp_path: Path) -> None:
-    file = write(tmp_path / "light_on.pkl", r3m(light))
+def test_frames_of_another_size_are_resized_and_what_is_changed_is_said(
+    light: Demonstrations,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    monkeypatch.setenv("SSLBENCH_PROGRESS", "plain")
+    episodes = r3m(light)
+    episodes.insert(0, episodes[0] | {"env_infos": {"solved": np.zeros(3)}})
+    file = write(tmp_path / "left_cap2" / "light_on.pkl", episodes)
     (first,) = recorded(file, replace(LIGHT, frame_px=16), 1)
     assert first.frames.shape[1:] == (16, 16, 3)
     own = parts(light)[0].frames.astype(float)
     halved = own.reshape(len(own), 16, 2, 16, 2, 3).mean(axis=(2, 4))
     assert np.abs(first.frames - halved).mean() < 8
+    assert capsys.readouterr().err.splitlines() == [
+        f"{file}: seen by left_cap2, and rollouts by right_cap2: choose it by camera=",
+        f"{file}: frames of 32 x 32 px, resized to 16 px",
+    ]
 
 
 def test_episodes_that_failed_are_left_out(light: Demonstrations, tmp_path: Path) -> None:
@@ -139,9 +155,21 @@ def test_actions_of_metaworld_are_taken_as_they_are(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("content", "message"),
     [
-        ([{"pictures": 1}], r"holds dicts with pictures: expected a list of dicts with images and"),
+        (
+            [{"pictures": 1}],
+            r"list of 1 that cannot be read \(KeyError: 'images'\): expected a list",
+        ),
         ((1, 2, 3), r"holds a tuple of 3: expected"),
-        ({"a": 1}, r"holds a dict: expected"),
+        ([1, 2, 3, 4], r"holds a list of 4 that cannot be read \(TypeError: .*: expected a list"),
+        (
+            [metaworld_episode(), {"images": 1}],
+            r"holds a list of 2 that cannot be read \(KeyError: 'actions'\): expected a list of",
+        ),
+        (
+            [np.zeros((1, 6, 32, 32, 9), np.uint8), [[]], np.zeros((1, 6, 4)), [[]]],
+            r"pixels of shape \(6, 32, 32, 9\), expected \(T, 9, height, width\)",
+        ),
+        ({"a": 1}, r"holds a dict of 1: expected"),
         (
             [metaworld_episode(width=9)],
             r"actions of shape \(6, 9\), expected \(T, 4\): .* metaworld",
@@ -153,7 +181,11 @@ def test_actions_of_metaworld_are_taken_as_they_are(tmp_path: Path) -> None:
         ([metaworld_episode() | {"actions": np.full((6, 4), np.nan)}], r"actions up to nan"),
         (
             [metaworld_episode() | {"actions": np.zeros((5, 4))}],
-            r"6 frames, 6 states and 5 actions",
+            r"demonstration 0: 6 frames of 5 actions, expected as many: take the file again",
+        ),
+        (
+            [metaworld_episode() | {"observations": np.zeros((6, 9))}],
+            r"observations of 9 numbers, expected the 39 of Meta-World v2 and v3",
         ),
         ([metaworld_episode() | {"images": np.zeros((6, 32, 32, 3))}], r"type float64, expected"),
     ],
@@ -165,29 +197,49 @@ def test_what_does_not_fit_is_refused_in_a_line(content: Any, message: str, tmp_
     assert "\n" not in str(refused.value)
 
 
-@pytest.mark.parametrize("states", [True, False])
+@pytest.mark.parametrize("content", [r3m, stacked])
+@pytest.mark.parametrize(("scale", "unit"), [(1.0, "0.9"), (1 / math.pi**2, "9")])
 def test_kitchen_actions_on_another_scale_are_refused(
-    states: bool, light: Demonstrations, tmp_path: Path
+    content: Callable[..., Any], scale: float, unit: str, light: Demonstrations, tmp_path: Path
 ) -> None:
-    episodes = r3m(light, 1.0)
-    for episode in episodes:
-        if not states:
-            del episode["observations"]
-            arm = episode["actions"][:, :7]
-            episode["actions"] = np.where(np.abs(arm) < 0.4, 0.4, arm).repeat(2, 1)[:, :9]
-    file = write(tmp_path / "light_on.pkl", episodes)
-    with pytest.raises(DataError, match=r"expected a unit of 2 pi rad/s.* multiply the file's"):
+    file = write(tmp_path / "light_on.pkl", content(light, scale))
+    with pytest.raises(
+        DataError, match=rf"moves joints by {unit}\S* rad/s, expected .* 2 pi rad/s.* multiply"
+    ):
         list(recorded(file, LIGHT, 1))
+
+
+def test_kitchen_actions_faster_than_the_simulator_are_cut_off_and_counted(
+    light: Demonstrations,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    monkeypatch.setenv("SSLBENCH_PROGRESS", "plain")
+    episodes = r3m(light)
+    for episode in episodes:
+        del episode["observations"]  # without which the scale cannot be told
+        episode["actions"] = np.where(np.arange(9) < 4, -1.0, 0.1) * np.ones(
+            (len(light.actions), 1)
+        )
+        episode["actions"] = episode["actions"][: len(episode["images"])]
+    file = write(tmp_path / "light_on.pkl", episodes)
+    (first,) = recorded(file, LIGHT, 1)
+    np.testing.assert_allclose(first.actions[0], [-1] * 4 + [math.pi / 10] * 5, rtol=1e-6)
+    told = "57 % of its actions are faster than this simulator, cut off"
+    assert capsys.readouterr().err == f"{file}: {told}\n"
 
 
 def test_no_file_and_several_are_told(tmp_path: Path) -> None:
     with pytest.raises(DataError, match=r"is not there: correct the path"):
         recording_of(tmp_path / "nowhere", LIGHT)
-    with pytest.raises(DataError, match=r"expected one file for light_on.*found 0 files of other"):
+    with pytest.raises(DataError, match=r"expected one file for light_on.*found 0 of other"):
         recording_of(tmp_path, LIGHT)
     for name in ("light_on.pkl", "kitchen_light_on-v3.pickle"):
         write(tmp_path / name, [])
-    with pytest.raises(DataError, match=r"found .*kitchen_light_on-v3.pickle, .*light_on.pkl"):
+    with pytest.raises(
+        DataError, match=r"found 2, .*on-v3.pickle and .*light_on.pkl among them: give"
+    ):
         recording_of(tmp_path, LIGHT)
 
 
@@ -244,6 +296,16 @@ def test_minari_without_the_task_or_of_another_kitchen_is_refused(
     knob = rules_of("franka_kitchen", "knob1_on")
     with pytest.raises(DataError, match=r"hold light_on, sdoor_open, micro_open, not knob1_on"):
         list(recorded(file, knob, 1))
+    h5py = pytest.importorskip("h5py")
+    with h5py.File(minari(file, light), "a") as stored:
+        stored["episode_0/actions"][3, 2] = np.nan
+    with pytest.raises(DataError, match=r"episode 0: \d+ observations .* not all finite, expected"):
+        list(recorded(file, LIGHT, 2))
+    with h5py.File(file, "w") as stored:
+        stored["episode_0"] = np.zeros(3)
+    file.with_name("metadata.json").unlink()
+    with pytest.raises(DataError, match=r"episode 0: .*; expected observations/observation and"):
+        list(recorded(file, LIGHT, 1))
     file.write_bytes(b"no")
     with pytest.raises(DataError, match="is no HDF5 file"):
         list(recorded(file, LIGHT, 1))
@@ -272,6 +334,7 @@ def test_a_cell_learns_from_a_file_and_is_named_by_its_content(
     assert outcome.columns["id"].tolist() == ["light_on/0"]
     assert any("others'" in text for text in warnings_of(outcome))
     facts = task.facts(found)["demonstrations"]
+    assert json.loads(facts)["light_on"]["reader"] == READER_VERSION
     write(folder / "light_on.pkl", r3m(light)[::-1])
     other = folder.rename(tmp_path / "other")
     task, found = cell(tmp_path, small, data.replace(str(folder), str(other)))
