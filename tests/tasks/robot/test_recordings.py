@@ -144,11 +144,13 @@ def metaworld_episode(length: int = 6, width: int = 4) -> dict[str, Any]:
     }
 
 
-def test_actions_of_metaworld_are_taken_as_they_are(tmp_path: Path) -> None:
+def test_actions_of_metaworld_are_cut_off_as_its_environments_do(tmp_path: Path) -> None:
     episode = metaworld_episode()
+    episode["actions"][2] = (-9.0, 1.5, 0.5, 1.0)  # as its experts ask
     write(tmp_path / "drawer-close-v2-goal-observable.pickle", [episode])
     (part,) = recorded(recording_of(tmp_path, DRAWER), DRAWER, 1)
-    np.testing.assert_array_equal(part.actions, episode["actions"])
+    np.testing.assert_array_equal(part.actions, np.clip(episode["actions"], -1, 1))
+    assert part.actions[2].tolist() == [-1.0, 1.0, 0.5, 1.0]
     np.testing.assert_array_equal(part.frames, episode["images"])
 
 
@@ -173,10 +175,6 @@ def test_actions_of_metaworld_are_taken_as_they_are(tmp_path: Path) -> None:
         (
             [metaworld_episode(width=9)],
             r"actions of shape \(6, 9\), expected \(T, 4\): .* metaworld",
-        ),
-        (
-            [metaworld_episode() | {"actions": np.full((6, 4), 6.28)}],
-            r"actions up to 6.28, expected",
         ),
         ([metaworld_episode() | {"actions": np.full((6, 4), np.nan)}], r"actions up to nan"),
         (
@@ -206,6 +204,14 @@ def test_kitchen_actions_on_another_scale_are_refused(
     with pytest.raises(
         DataError, match=rf"moves joints by {unit}\S* rad/s, expected .* 2 pi rad/s.* multiply"
     ):
+        list(recorded(file, LIGHT, 1))
+
+
+def test_kitchen_actions_beyond_their_unit_are_refused(
+    light: Demonstrations, tmp_path: Path
+) -> None:
+    file = write(tmp_path / "light_on.pkl", r3m(light, 6.28))
+    with pytest.raises(DataError, match=r"actions up to [\d.]+, expected -1 to 1: divide them by"):
         list(recorded(file, LIGHT, 1))
 
 
