@@ -19,7 +19,7 @@ Results = Annotated[Path, typer.Option(help="Folder of the result store.")]
 SkipBad = Annotated[int, typer.Option(help="Unreadable images to leave out instead of stopping.")]
 Device = Annotated[str, typer.Option(help="cpu or cuda; by default the best there is.")]
 BatchSize = Annotated[int, typer.Option(help="Images a forward pass takes.")]
-Workers = Annotated[int, typer.Option(help="Loader processes.")]
+Workers = Annotated[int, typer.Option(help="Processes that load images, or simulate robots.")]
 Precision = Annotated[str, typer.Option(help="fp32, bf16 or fp16.")]
 Cache = Annotated[Path | None, typer.Option(help="Feature cache; by default inside --results.")]
 

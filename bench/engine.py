@@ -38,7 +38,7 @@ class Settings:
         seeds: a cell is made for each.
         device: ``cpu``, ``cuda``, or empty for the best there is.
         batch_size: images a forward pass takes.
-        workers: loader processes.
+        workers: processes that load images, and those that simulate robots.
         precision: ``fp32``, ``bf16`` or ``fp16``.
         skip_bad: unreadable images that are left out instead of failing the cell.
     """
