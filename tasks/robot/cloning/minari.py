@@ -112,6 +112,12 @@ def _sequence(path: Path, number: int, group: Any) -> tuple[Array, Array]:
             f"{'all' if finite else 'not all'} finite, expected one more, all finite: download it "
             "again"
         )
+    most = float(np.abs(actions).max(initial=0.0))
+    if most > 1.0 + 1e-6:
+        raise DataError(
+            f"{path}, episode {number}: actions up to {most:g}, expected -1 to 1: divide them by "
+            "the simulator's fastest, 2 rad/s"
+        )
     seen = seen.astype(np.float64)[:-1]
     return np.concatenate([seen[:, :9], seen[:, 18:39]], axis=1), actions.astype(np.float64)
 

@@ -145,10 +145,10 @@ def _check(told: str, episode: _Episode, rules: Rules) -> None:
             f"{told}: frames of shape {frames.shape} and type {frames.dtype}, expected (T, height, "
             "width, 3) of uint8"
         )
-    if len(frames) != len(actions):
+    if len(frames) != len(actions) or not len(actions):
         raise DataError(
-            f"{told}: {len(frames)} frames of {len(actions)} actions, expected as many: take the "
-            "file again from its source"
+            f"{told}: {len(frames)} frames of {len(actions)} actions, expected as many, and one "
+            "at least: take the file again from its source"
         )
 
 

@@ -12,6 +12,8 @@ from collections.abc import Iterator
 from functools import lru_cache
 from pathlib import Path
 
+import numpy as np
+
 from bench.errors import DataError
 from bench.progress import say
 from tasks.robot.cloning import minari, pickles
@@ -21,6 +23,8 @@ from tasks.robot.simulators.rules import Rules
 #: Raised when the same file is read in another way.
 READER_VERSION = 1
 PICKLES, HDF5 = (".pkl", ".pickle"), (".hdf5", ".h5")
+#: Of an action's largest: a kitchen's joint moves 0.1 rad in an episode of it, a hand 1.3 cm.
+_STILL = 0.01
 
 
 def recording_of(folder: Path, rules: Rules) -> Path:
@@ -72,7 +76,8 @@ def recorded(path: Path, rules: Rules, count: int) -> Iterator[Demonstration]:
     does with what its experts ask for.
 
     Raises:
-        DataError: the file is none of the known ones, of another simulator, or holds too few.
+        DataError: the file is none of the known ones, of another simulator or scale, or holds too
+            few.
         MissingPackage: it is HDF5, and h5py is not installed.
     """
     camera = path.parent.name
@@ -81,6 +86,7 @@ def recorded(path: Path, rules: Rules, count: int) -> Iterator[Demonstration]:
     found = (minari if path.suffix in HDF5 else pickles).pieces(path, rules)
     given = 0
     for given, episode in enumerate(found, 1):
+        _check_moves(path, episode)
         yield episode
         if given == count:
             return
@@ -88,3 +94,14 @@ def recorded(path: Path, rules: Rules, count: int) -> Iterator[Demonstration]:
         f"{path} holds {given} successful demonstrations of {rules.name}, {count} were asked for: "
         + (f"ask for [demos={given}]" if given else "leave the task out")
     )
+
+
+def _check_moves(path: Path, episode: Demonstration) -> None:
+    """Refuses actions so small that nothing could have been solved by them."""
+    most = float(np.abs(episode.actions).max())
+    if most < _STILL:
+        raise DataError(
+            f"{path}, demonstration {episode.seed}: no action is above {most:.2g} of the "
+            "simulator's fastest, and nothing moves by that: take the file again from its source, "
+            "or bring its actions to units of -1 to 1"
+        )

@@ -179,7 +179,15 @@ def test_actions_of_metaworld_are_cut_off_as_its_environments_do(tmp_path: Path)
         ([metaworld_episode() | {"actions": np.full((6, 4), np.nan)}], r"actions up to nan"),
         (
             [metaworld_episode() | {"actions": np.zeros((5, 4))}],
-            r"demonstration 0: 6 frames of 5 actions, expected as many: take the file again",
+            r"demonstration 0: 6 frames of 5 actions, expected as many, .*: take the file again",
+        ),
+        (
+            [metaworld_episode(length=0)],
+            r"demonstration 0: 0 frames of 0 actions, expected .*one at least: take the file again",
+        ),
+        (
+            [metaworld_episode() | {"actions": np.full((6, 4), -0.005)}],
+            r"demonstration 0: no action is above 0.005 of .* nothing moves .*: take the",
         ),
         (
             [metaworld_episode() | {"observations": np.zeros((6, 9))}],
@@ -282,15 +290,24 @@ def minari(path: Path, light: Demonstrations, env: str = "FrankaKitchen-v1") -> 
     return path
 
 
-def test_frames_of_minari_are_drawn_from_its_joints(light: Demonstrations, tmp_path: Path) -> None:
-    minari(tmp_path / "main_data.hdf5", light)
-    found = list(recorded(recording_of(tmp_path, LIGHT), LIGHT, 2))
-    for part, own in zip(found, parts(light), strict=True):
-        first = len(own.states) - len(part.states)
-        assert 0 <= first < 8  # it begins with the arm's way to the switch, not at its end
-        np.testing.assert_allclose(part.states, own.states[first:], atol=1e-9)
-        np.testing.assert_array_equal(part.actions, own.actions[first:])
-        assert np.abs(part.frames.astype(int) - own.frames[first:]).mean() < 1
+def test_frames_of_the_first_solved_minari_sequence_are_drawn_from_its_joints(
+    light: Demonstrations, tmp_path: Path
+) -> None:
+    h5py = pytest.importorskip("h5py")
+    with h5py.File(minari(tmp_path / "main_data.hdf5", light), "a") as file:
+        file.move("episode_0", "episode_10")
+        file.move("episode_1", "episode_9")
+        file.copy("episode_9", "episode_2")
+        seen = file["episode_2/observations/observation"]
+        seen[:] = seen[0]
+    (part,) = recorded(recording_of(tmp_path, LIGHT), LIGHT, 1)
+    assert part.seed == 9  # nothing moves in 2, and 10 comes behind
+    own = parts(light)[1]
+    first = len(own.states) - len(part.states)
+    assert 0 <= first < 8  # it begins with the arm's way to the switch, not at its end
+    np.testing.assert_allclose(part.states, own.states[first:], atol=1e-9)
+    np.testing.assert_array_equal(part.actions, own.actions[first:])
+    assert np.abs(part.frames.astype(int) - own.frames[first:]).mean() < 1
 
 
 def test_minari_without_the_task_or_of_another_kitchen_is_refused(
@@ -304,6 +321,10 @@ def test_minari_without_the_task_or_of_another_kitchen_is_refused(
         list(recorded(file, knob, 1))
     h5py = pytest.importorskip("h5py")
     with h5py.File(minari(file, light), "a") as stored:
+        stored["episode_0/actions"][3, 2] = -3.5
+    with pytest.raises(DataError, match=r"episode 0: actions up to 3.5, .*: divide them by .* 2 r"):
+        list(recorded(file, LIGHT, 2))
+    with h5py.File(file, "a") as stored:
         stored["episode_0/actions"][3, 2] = np.nan
     with pytest.raises(DataError, match=r"episode 0: \d+ observations .* not all finite, expected"):
         list(recorded(file, LIGHT, 2))
