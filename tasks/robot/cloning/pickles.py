@@ -59,6 +59,12 @@ def pieces(path: Path, rules: Rules) -> Iterator[Demonstration]:
     if rules.suite == "franka_kitchen":
         _check_scale(path, episodes)
         scale = KITCHEN_SCALE
+    longest = max((len(episode.actions) for episode in episodes), default=0)
+    if longest > rules.decisions:  # as R3M's and VC-1's of Meta-World, 500 of one step each
+        say(
+            f"{path}: up to {longest} actions in a demonstration, and {rules.decisions} in a "
+            "rollout: choose it by repeat= and horizon="
+        )
     good = [number for number, episode in enumerate(episodes) if episode.success]
     for number in good:
         frames = episodes[number].frames

@@ -47,7 +47,7 @@ def recording_of(folder: Path, rules: Rules) -> Path:
         found = [path for path in found if path.parent.name == rules.camera] or found
     if len(found) == 1:
         return found[0]
-    what = f"{len(files)} of other names"
+    what = f"{len(files)} of other names: call it so, or choose others by [tasks=...]"
     if found:
         what = f"{len(found)}, {found[0]} and {found[1]} among them: give the folder of one"
     raise DataError(

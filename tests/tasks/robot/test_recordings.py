@@ -154,6 +154,18 @@ def test_actions_of_metaworld_are_cut_off_as_its_environments_do(tmp_path: Path)
     np.testing.assert_array_equal(part.frames, episode["images"])
 
 
+def test_demonstrations_that_are_longer_than_rollouts_are_told(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("SSLBENCH_PROGRESS", "plain")
+    file = write(tmp_path / "drawer-close.pkl", [metaworld_episode(), metaworld_episode(125)])
+    list(recorded(file, DRAWER, 1))
+    told = "up to 125 actions in a demonstration, and 63 in a rollout: choose it by repeat= and"
+    assert capsys.readouterr().err == f"{file}: {told} horizon=\n"
+    list(recorded(file, replace(DRAWER, repeat=1), 1))
+    assert not capsys.readouterr().err
+
+
 @pytest.mark.parametrize(
     ("content", "message"),
     [
@@ -247,7 +259,9 @@ def test_kitchen_actions_faster_than_the_simulator_are_cut_off_and_counted(
 def test_no_file_and_several_are_told(tmp_path: Path) -> None:
     with pytest.raises(DataError, match=r"is not there: correct the path"):
         recording_of(tmp_path / "nowhere", LIGHT)
-    with pytest.raises(DataError, match=r"expected one file for light_on.*found 0 of other"):
+    with pytest.raises(
+        DataError, match=r"expected one file for light_on.*found 0 of .* choose others by"
+    ):
         recording_of(tmp_path, LIGHT)
     for name in ("light_on.pkl", "kitchen_light_on-v3.pickle"):
         write(tmp_path / name, [])
