@@ -1,5 +1,6 @@
 """What many tests share: a small mini benchmark, simulators that run here, and silence."""
 
+import signal
 from collections.abc import Iterator
 from importlib.util import find_spec
 from pathlib import Path
@@ -46,6 +47,12 @@ def drawing(simulation: str) -> str:
 def _quiet(monkeypatch: pytest.MonkeyPatch) -> None:
     """No progress lines in test output."""
     monkeypatch.setenv("SSLBENCH_PROGRESS", "none")
+
+
+def pytest_configure() -> None:
+    """Ctrl-C reaches tests also where a shell started them in the background and ignores it."""
+    if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+        signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
