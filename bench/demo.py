@@ -63,7 +63,7 @@ def run(out: Path) -> None:
         cell, reason = next(iter(report.failed.items()))
         raise SSLBenchError(f"{len(report.failed)} cells failed, the first is {cell}: {reason}")
 
-    say(f"[4/6] two robots that act by what {ROBOT} sees")
+    say(f"[4/6] two robots that act by what {ROBOT} sees: the machinery, no ranking")
     film = robots(out, runs / ROBOT)
 
     say("[5/6] the data-scaling curve")
@@ -155,9 +155,8 @@ def robots(out: Path, model: Path) -> str:
     ]
     # Not among the results: of the models there, one alone has met these tasks.
     store, picture = Store(out / "robots"), out / "robots.png"
-    settings = Settings(
-        cache=out / "results" / ".cache", workers=1
-    )  # soon done: starting takes longest
+    # One process simulates: so few episodes take less time than starting another does.
+    settings = Settings(cache=out / "results" / ".cache", workers=1)
     report = evaluate([str(model)], tasks, store, settings)
     if report.failed:
         raise SSLBenchError(f"robots: {next(iter(report.failed.values()))}")
