@@ -71,6 +71,7 @@ class Demonstrations:
         lengths: (m,) decisions of each.
         actions: (n, a) float32 labels, all episodes one behind the other.
         states: (n, s) float64.
+        digest: of all that a policy learns from them, pixels included.
     """
 
     folder: Path
@@ -79,11 +80,18 @@ class Demonstrations:
     lengths: npt.NDArray[np.int64]
     actions: npt.NDArray[np.float32]
     states: npt.NDArray[np.float64]
+    digest: str
 
     @classmethod
     def of(cls, folder: Path, name: str, count: int) -> Demonstrations:
         """Those that are there; DataError names a file that cannot be read."""
-        parts = [_read(path, "seed", "actions", "states") for path in files(folder)[:count]]
+        learned = ("checksums", "actions", "states")
+        parts = [_read(path, "seed", *learned) for path in files(folder)[:count]]
+        whole = hashlib.sha256()
+        for part in parts:
+            for key in learned:
+                whole.update(f"{key}{part[key].shape}".encode())
+                whole.update(np.ascontiguousarray(part[key]).tobytes())
         return cls(
             folder,
             name,
@@ -91,6 +99,7 @@ class Demonstrations:
             np.array([len(part["actions"]) for part in parts], dtype=np.int64),
             np.concatenate([part["actions"] for part in parts]),
             np.concatenate([part["states"] for part in parts]),
+            whole.hexdigest(),
         )
 
     def split(self) -> Split:
@@ -206,7 +215,15 @@ def _read(path: Path, *names: str) -> dict[str, npt.NDArray[Any]]:
         ) from error
 
 
-@lru_cache(maxsize=2)
 def _frames(path: Path) -> npt.NDArray[np.uint8]:
     """All frames of one episode; a pass over the frames reads each file once."""
+    try:
+        written = path.stat().st_mtime_ns
+    except OSError:  # told when it is read
+        written = 0
+    return _frames_of(path, written)
+
+
+@lru_cache(maxsize=2)
+def _frames_of(path: Path, written: int) -> npt.NDArray[np.uint8]:
     return _read(path, "frames")["frames"]

@@ -52,7 +52,7 @@ def pieces(path: Path, rules: Rules) -> Iterator[Demonstration]:
     Raises:
         DataError: it is in none of the known layouts, or of another simulator.
     """
-    episodes = _episodes(path, load_plain_pickle(path))
+    episodes = _episodes(path, load_plain_pickle(path), rules.needed)
     for number, episode in enumerate(episodes):
         _check(f"{path}, demonstration {number}", episode, rules)
     scale = 1.0
@@ -76,8 +76,8 @@ def pieces(path: Path, rules: Rules) -> Iterator[Demonstration]:
         yield Demonstration(number, shown, np.zeros((len(shown), 0)), actions)
 
 
-def _episodes(path: Path, value: Any) -> list[_Episode]:
-    """The episodes of a pickle in one of the known layouts."""
+def _episodes(path: Path, value: Any, needed: int) -> list[_Episode]:
+    """The episodes of a pickle in one of the known layouts; `needed` solved steps are a success."""
     why = ""
     try:
         if isinstance(value, list) and value and isinstance(value[0], dict):
@@ -86,7 +86,7 @@ def _episodes(path: Path, value: Any) -> list[_Episode]:
                     np.asarray(episode["images"]),
                     np.asarray(episode["actions"]),
                     _states(episode.get("observations")),
-                    _success(episode.get("env_infos")),
+                    _success(episode.get("env_infos"), needed),
                 )
                 for episode in value
             ]
@@ -116,11 +116,12 @@ def _states(told: Any) -> Array | None:
     return found.astype(np.float64) if found.ndim == 2 else None
 
 
-def _success(notes: Any) -> bool:
-    """Whether R3M's notes on an episode say that it was solved; True where they say nothing."""
+def _success(notes: Any, needed: int) -> bool:
+    """Whether R3M's notes tell of a success, of every step or at once; True where of none."""
     for name in ("solved", "success"):
         if isinstance(notes, dict) and name in notes:
-            return bool(np.asarray(notes[name]).any())
+            told = np.asarray(notes[name])
+            return bool(told.any()) if told.size == 1 else int((told > 0).sum()) >= needed
     return True
 
 

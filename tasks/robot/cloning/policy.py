@@ -5,7 +5,6 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import Literal
 
 import numpy as np
 import numpy.typing as npt
@@ -14,12 +13,12 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from tasks.robot.cloning.pooling import AttentivePooling
+from tasks.robot.cloning.task import Pooling
 
 HIDDEN = (512, 256, 128)
 #: Side at which the convolutional policy sees a frame, in pixels.
 PIXELS = 112
 _CONVOLUTIONS = ((32, 8, 4), (64, 3, 2), (64, 3, 2))  # channels, side, stride
-Pooling = Literal["map", "cls", "mean"]
 
 
 class ActionHead(nn.Sequential):

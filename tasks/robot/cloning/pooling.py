@@ -17,6 +17,14 @@ from tasks.pooling import RMSNorm, SwiGLU
 LATENT_STD = 0.02
 
 
+def check_heads(dim: int, heads: int) -> None:
+    """SpecError where the heads do not divide the width of the tokens."""
+    if dim % heads:
+        near = [count for count in range(1, dim + 1) if dim % count == 0]
+        best = min(near, key=lambda count: abs(count - heads))
+        raise SpecError(f"heads={heads} do not divide the tokens' width {dim}: choose {best}")
+
+
 class AttentivePooling(nn.Module):
     """One latent vector attends to all tokens (b, t, d) and gives (b, d).
 
@@ -35,10 +43,7 @@ class AttentivePooling(nn.Module):
 
     def __init__(self, dim: int, heads: int) -> None:
         super().__init__()
-        if dim % heads:
-            near = [count for count in range(1, dim + 1) if dim % count == 0]
-            best = min(near, key=lambda count: abs(count - heads))
-            raise SpecError(f"heads={heads} do not divide the tokens' width {dim}: choose {best}")
+        check_heads(dim, heads)
         self.heads, self.scale = heads, (dim // heads) ** -0.5
         self.latent = nn.Parameter(torch.empty(dim).normal_(std=LATENT_STD))
         self.projection = nn.Linear(dim, dim)

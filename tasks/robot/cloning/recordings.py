@@ -68,6 +68,11 @@ def digest(path: Path) -> str:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
+def tells_states(path: Path) -> bool:
+    """Whether a file's states are those of this simulator: Minari's, which are played again."""
+    return path.suffix in HDF5
+
+
 def recorded(path: Path, rules: Rules, count: int) -> Iterator[Demonstration]:
     """The first `count` successful demonstrations of a file, frames at `rules.frame_px`.
 

@@ -13,8 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from bench.episodes import check_suite, numbers_by_task, recordings_of
-from bench.errors import SpecError
-from bench.progress import say
+from bench.errors import DataError, SpecError
 from bench.records import Outcome
 from bench.snapshot import Snapshot
 from tasks.each_image import Kept
@@ -30,6 +29,8 @@ from tasks.robot.cloning.policy import (
     shrunk,
     state_policy,
 )
+from tasks.robot.cloning.pooling import check_heads
+from tasks.robot.cloning.recordings import recording_of, tells_states
 from tasks.robot.cloning.rollouts import Actor, replays, roll_out
 from tasks.robot.cloning.training import Plan, Samples, train
 from tasks.robot.simulators.rendering import difference
@@ -49,15 +50,33 @@ class Place:
     Attributes:
         task: its name.
         number: of the policy, from 0.
+        shown: digest of the demonstrations that it learns. Part of the files' names: what was
+            learned from others is not gone on with.
     """
 
     task: str
     number: int
+    shown: str
 
     @property
-    def name(self) -> str:
-        """For files and messages."""
+    def label(self) -> str:
+        """For messages."""
         return f"{self.task}-{self.number}"
+
+    @property
+    def policy(self) -> str:
+        """The file of its weights."""
+        return f"policy-{self.label}-{self.shown[:16]}"
+
+    @property
+    def training(self) -> str:
+        """The file of a training that is not finished."""
+        return f"training-{self.label}-{self.shown[:16]}.pt"
+
+    @property
+    def rollouts(self) -> str:
+        """The file of what it did."""
+        return f"rollouts-{self.label}-{self.shown[:16]}"
 
 
 class SuiteRun:
@@ -65,6 +84,9 @@ class SuiteRun:
 
     All policies are trained before any simulator draws a rollout: a machine that cannot draw can
     still train them, and another one goes on from its workspace.
+
+    Raises:
+        SpecError: what is asked for does not go together.
     """
 
     def __init__(self, task: CloningTask, model: LoadedModel, data: TaskData) -> None:
@@ -77,9 +99,30 @@ class SuiteRun:
         self.kept = Kept(data.workspace)
         self.encoder = Encoder(model, data, task.size_px) if task.policy == "frozen" else None
         self.warnings: list[str] = []
-        self._policies: dict[str, nn.Module] = {}
-        if task.pooling == "cls" and self.encoder and not model.backbone.has_cls:
+        self._shown: dict[str, Demonstrations] = {}
+        self._refuse()
+
+    def _refuse(self) -> None:
+        """What would fail after minutes of work fails now."""
+        task, backbone = self.task, self.model.backbone
+        if self.encoder is not None and task.pooling == "cls" and not backbone.has_cls:
             self.encoder.refuse_cls()
+        if self.encoder is not None and task.pooling == "map":
+            check_heads(self.encoder.shape[1], self._heads)
+        for name in self.names:
+            seeds = self._seeds(name)
+            if len(set(seeds)) < len(seeds):
+                raise SpecError(
+                    f"{name}: {len(seeds)} rollouts have {len(set(seeds))} starts between them: "
+                    f"ask for [rollouts={len(set(seeds))}]"
+                )
+            if task.policy == "state" and self.recordings is not None:
+                file = recording_of(self.recordings, task.rules(name))
+                if not tells_states(file):
+                    raise SpecError(
+                        f"policy=state: {file} tells no states of {name} that are this "
+                        "simulator's, choose policy=frozen or end_to_end"
+                    )
 
     def outcome(self) -> tuple[Outcome, list[str]]:
         """Rows of all starts, and what is to be said of them."""
@@ -88,25 +131,31 @@ class SuiteRun:
         for name in self.names:
             self._roll_out_all(name)
         pieces = {
-            (name, number): self.kept.pieces[f"rollouts-{name}-{number}"]
+            (place.task, place.number): self.kept.pieces[place.rollouts]
             for name in self.names
-            for number in range(self.task.policies)
+            for place in self._places(name)
         }
         for piece in pieces.values():
             self.warnings += [text for text in piece["warnings"].tolist() if text]
         outcome = outcome_of(self.task, self.starts, pieces)
         return outcome, list(dict.fromkeys(self.warnings))
 
+    def _places(self, name: str) -> list[Place]:
+        shown = self._demonstrations(name).digest
+        return [Place(name, number, shown) for number in range(self.task.policies)]
+
+    def _demonstrations(self, name: str) -> Demonstrations:
+        if name not in self._shown:
+            origin = self.task.origin(name, self.recordings)
+            root, workers = self.data.cache.root, self.data.workers
+            self._shown[name] = demonstrations(origin, self.counts[name], root, workers)
+        return self._shown[name]
+
     # ---------------------------------------------------------------- training
 
     def _train_all(self, name: str) -> None:
-        places = [Place(name, number) for number in range(self.task.policies)]
-        todo = [
-            place
-            for place in places
-            if f"rollouts-{place.name}" not in self.kept.pieces
-            and f"policy-{place.name}" not in self.kept.pieces
-        ]
+        done = self.kept.pieces.keys()
+        todo = [p for p in self._places(name) if p.rollouts not in done and p.policy not in done]
         if not todo:
             return
         shown = self._demonstrations(name)
@@ -114,16 +163,11 @@ class SuiteRun:
         for place in todo:
             policy = self._untrained(place, shown)
             plan = Plan(self.task.steps, self.task.batch, self.task.lr, self._seed(place))
-            state = Snapshot(self.data.workspace, f"training-{place.name}.pt")
-            losses = train(policy, samples, plan, self.data.device, state, f"train {place.name}")
+            state = Snapshot(self.data.workspace, place.training)
+            losses = train(policy, samples, plan, self.data.device, state, f"train {place.label}")
             state.drop()
             found = {k: v.cpu().numpy() for k, v in policy.state_dict().items()}
-            self.kept.keep(f"policy-{place.name}", found | {"losses": losses})
-
-    def _demonstrations(self, name: str) -> Demonstrations:
-        origin = self.task.origin(name, self.recordings)
-        root, workers = self.data.cache.root, self.data.workers
-        return demonstrations(origin, self.counts[name], root, workers)
+            self.kept.keep(place.policy, found | {"losses": losses})
 
     def _samples(self, shown: Demonstrations) -> Samples:
         """What a policy learns from, in memory."""
@@ -132,11 +176,6 @@ class SuiteRun:
         if self.encoder is not None:
             observed = self._read(self.encoder.stored(shown.split()))
         elif self.task.policy == "state":
-            if not shown.states.shape[1]:
-                raise SpecError(
-                    f"policy=state: the demonstrations of {shown.name} in {self.recordings} tell "
-                    "no states, choose policy=frozen or end_to_end"
-                )
             observed = torch.from_numpy(shown.states).float()
         else:
             observed = shrunk(shown.frames())
@@ -145,6 +184,11 @@ class SuiteRun:
     def _read(self, tokens: Tensor) -> Tensor:
         return pooled(self.task.pooling, tokens, self.model.backbone.has_cls)
 
+    @property
+    def _heads(self) -> int:
+        """Of the attentive pooling."""
+        return self.task.heads or 2 * self.model.backbone.num_heads
+
     def _seed(self, place: Place) -> int:
         """Other evaluation seeds give other policies."""
         return self.data.seed * self.task.policies + place.number
@@ -152,24 +196,22 @@ class SuiteRun:
     def _untrained(self, place: Place, shown: Demonstrations) -> nn.Module:
         actions, seed = shown.actions.shape[1], self._seed(place)
         if self.encoder is not None:
-            heads = self.task.heads or 2 * self.model.backbone.num_heads
             dim = self.encoder.shape[1]
-            return frozen_policy(self.task.pooling, dim, heads, actions, seed)
+            return frozen_policy(self.task.pooling, dim, self._heads, actions, seed)
         if self.task.policy == "state":
             return state_policy(shown.states, actions, seed)
         return pixel_policy(actions, seed)
 
     def _trained(self, place: Place, shown: Demonstrations) -> nn.Module:
         policy = self._untrained(place, shown)
-        piece = self.kept.pieces[f"policy-{place.name}"]
+        piece = self.kept.pieces[place.policy]
         policy.load_state_dict({k: torch.from_numpy(v) for k, v in piece.items() if k != "losses"})
         return policy.to(self.data.device).eval()
 
     # ---------------------------------------------------------------- rollouts
 
     def _roll_out_all(self, name: str) -> None:
-        places = [Place(name, number) for number in range(self.task.policies)]
-        todo = [p for p in places if f"rollouts-{p.name}" not in self.kept.pieces]
+        todo = [p for p in self._places(name) if p.rollouts not in self.kept.pieces]
         if not todo:
             return
         shown, seeds = self._demonstrations(name), self._seeds(name)
@@ -179,9 +221,9 @@ class SuiteRun:
             for place in todo:
                 policy = self._trained(place, shown)
                 piece = self._rollouts(place, policy, shown, crew)
-                losses = self.kept.pieces[f"policy-{place.name}"]["losses"]
-                more = {"losses": losses, "warnings": np.array([note], dtype=np.str_)}
-                self.kept.keep(f"rollouts-{place.name}", piece | more)
+                losses = self.kept.pieces[place.policy]["losses"]
+                notes = np.array([note, *crew.notes], dtype=np.str_)
+                self.kept.keep(place.rollouts, piece | {"losses": losses, "warnings": notes})
 
     def _seeds(self, name: str) -> list[int]:
         """The simulator's seed of each start."""
@@ -193,8 +235,7 @@ class SuiteRun:
         """Everything that a policy did, in the order of the starts."""
         seeds, batch = self._seeds(place.task), FRAMES[self.data.device.partition(":")[0]]
         with self._actor(policy, shown) as act:
-            label = f"rollouts {place.name}"
-            played = list(roll_out(crew, list(dict.fromkeys(seeds)), act, batch, label))
+            played = list(roll_out(crew, seeds, act, batch, f"rollouts {place.label}"))
         by_seed = {rollout.seed: rollout for rollout in played}
         found = [by_seed[seed] for seed in seeds]
         piece: dict[str, Array] = {
@@ -237,7 +278,12 @@ class SuiteRun:
                 yield act
 
     def _drawn_alike(self, crew: Crew, shown: Demonstrations) -> str:
-        """What to say where the frames of today are not those of the demonstrations."""
+        """What to say where the frames of today are not quite those of the demonstrations.
+
+        Raises:
+            DataError: they are other pictures, of which a policy of the demonstrations knows
+                nothing.
+        """
         name = crew.rules.name
         if self.recordings:
             return f"{name}: the demonstrations are others', and may be drawn in another way"
@@ -248,7 +294,7 @@ class SuiteRun:
             return ""
         told = f"{name}: {change.text} than in the demonstrations in {shown.folder}"
         if change.other:
-            say(f"{told}: delete that folder, they are made anew")
+            raise DataError(f"{told}: delete that folder, and they are made anew")
         return told
 
 

@@ -12,12 +12,13 @@ from bench.task import Task, TaskData, with_warnings
 from tasks.robot.simulators.rules import Profile, Rules
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
     from pathlib import Path
 
     from bench.checkpoint import LoadedModel
     from tasks.robot.cloning.demonstrations import Origin
 
-Sight = Literal["frozen", "end_to_end", "state"]
+PolicyKind = Literal["frozen", "end_to_end", "state"]
 Pooling = Literal["map", "cls", "mean"]
 
 
@@ -62,7 +63,7 @@ class CloningTask(Task):
     headline: ClassVar[str] = "success"
     suite: ClassVar[str]
 
-    policy: Sight = "frozen"
+    policy: PolicyKind = "frozen"
     pooling: Pooling = "map"
     heads: int | None = None
     size_px: int | None = None
@@ -91,8 +92,19 @@ class CloningTask(Task):
         for is_wrong, why in wrong:
             if is_wrong:
                 raise SpecError(f"{self.suite}: {why}")
-        for task in self.known():
-            self.rules(task)
+        self._check_rules(self.known())
+
+    def _check_rules(self, tasks: Sequence[str]) -> None:
+        """SpecError where the fields fit none of the tasks, such as a horizon that is too short."""
+        told: SpecError | None = None
+        for task in tasks:
+            try:
+                self.rules(task)
+                return
+            except SpecError as error:
+                told = told or error
+        if told is not None:
+            raise told
 
     @abstractmethod
     def known(self) -> tuple[str, ...]:
@@ -137,6 +149,8 @@ class CloningTask(Task):
 
         split = data.open("train")
         names, folder = check_suite(self.suite, split), recordings_of(split)
+        for name in names:
+            self.rules(name)  # those that are not asked for need not fit
         found: dict[str, Any] = self.origin(names[0]).facts
         if folder:
             found = {name: self.origin(name, folder).facts for name in names}

@@ -18,6 +18,7 @@ from bench import cli, gl
 from bench.backbone import Backbone
 from bench.checkpoint import load_model
 from bench.engine import Settings, task_data
+from bench.errors import DataError
 from bench.features import FeatureCache
 from bench.plan import requests
 from bench.records import Outcome
@@ -85,7 +86,8 @@ def equal(one: Outcome, other: Outcome) -> bool:
 
 def weights_in(folder: Path, number: int) -> dict[str, torch.Tensor]:
     """The state of a policy that a cell has kept."""
-    with np.load(folder / f"policy-{TASK}-{number}.npz") as stored:
+    (path,) = folder.glob(f"policy-{TASK}-{number}-*.npz")
+    with np.load(path) as stored:
         return {k: torch.from_numpy(v) for k, v in stored.items() if k != "losses"}
 
 
@@ -234,19 +236,24 @@ def test_the_state_policy_does_not_ask_the_encoder_and_a_frozen_one_does(cache: 
 
 
 @pytest.mark.usefixtures("_blind")
-def test_an_end_to_end_policy_tells_of_frames_unlike_those_of_its_demonstrations(
-    cache: Path, tmp_path: Path
+@pytest.mark.parametrize("change", [1, 40])
+def test_frames_that_are_drawn_otherwise_are_told_and_other_pictures_refused(
+    change: int, cache: Path, tmp_path: Path
 ) -> None:
     shutil.copytree(cache / "demonstrations", tmp_path / "demonstrations")
     (first,) = tmp_path.glob("demonstrations/*/00000.npz")
     with np.load(first) as stored:
         arrays = dict(stored)
-    arrays["frames"][0] = 255 - arrays["frames"][0]
+    arrays["frames"][0] = np.clip(arrays["frames"][0].astype(int) + change, 0, 255)
     np.savez(first, **arrays)
-    outcome = run(tmp_path, "policy=end_to_end&policies=1", rollouts=1)
-    (told,) = warnings_of(outcome)
-    assert told.startswith(f"{TASK}: this machine shows another picture")
-    assert str(first.parent) in told
+    options = "policy=end_to_end&policies=1"
+    if change == 1:
+        (told,) = warnings_of(run(tmp_path, options, rollouts=1))
+        assert told.startswith(f"{TASK}: this machine draws a little otherwise (1.00 grey levels")
+        assert str(first.parent) in told
+        return
+    with pytest.raises(DataError, match=r"shows another picture .* delete that folder, and they"):
+        run(tmp_path, options, rollouts=1)
 
 
 # ---------------------------------------------------------------- seeds
@@ -324,6 +331,26 @@ def test_a_training_that_was_killed_goes_on_where_it_was(
     assert equal(run(cache, STATE, folder=tmp_path), whole)
     assert len(steps) == 20 + 13 + 10  # the second policy goes on behind step 10
     assert not list(tmp_path.glob("*.pt"))
+
+
+def test_policies_of_other_demonstrations_are_trained_anew(
+    cache: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    shutil.copytree(cache / "demonstrations", tmp_path / "demonstrations")
+    trained = kill(suite, "train", -1, monkeypatch)
+    workspace = tmp_path / "cell"
+    workspace.mkdir()
+    options = "policy=state&policies=1"
+    before = run(tmp_path, options, folder=workspace, rollouts=1)
+    assert equal(run(tmp_path, options, folder=workspace, rollouts=1), before)
+    assert len(trained) == 1
+    (first,) = tmp_path.glob("demonstrations/*/00000.npz")
+    with np.load(first) as stored:
+        arrays = dict(stored)
+    arrays["actions"] = -arrays["actions"]
+    np.savez(first, **arrays)
+    assert not equal(run(tmp_path, options, folder=workspace, rollouts=1), before)
+    assert len(trained) == 2
 
 
 # ---------------------------------------------------------------- the command line
@@ -413,6 +440,11 @@ WRONG = {
         f"metaworld@metaworld[tasks={TASK}]?needed=37&horizon=72",
         VIT,
         "needed=37 solved decisions of the 36 that an episode has: expected at least 1 and at most",
+    ),
+    "more rollouts than shared goals": (
+        f"metaworld@metaworld[demos=2,rollouts=51,tasks={TASK}]?goals=shared",
+        VIT,
+        f"{TASK}: 51 rollouts have 50 starts between them: ask for [rollouts=50]",
     ),
     "a side that no patch divides": (
         spec("size_px=30&policies=1"),
