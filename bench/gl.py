@@ -19,6 +19,8 @@ PACKAGES = {
     "osmesa": "apt-get install libosmesa6",
 }
 _SECONDS = 120
+#: What this process chose by itself; whoever starts it has then named none.
+_settled: set[str] = set()
 # A failure ends without destructors, which would complain last, of what was never made.
 _RENDER = """
 import os, sys
@@ -60,7 +62,7 @@ def failure(backend: str) -> str:
 def candidates() -> tuple[str, ...]:
     """The back-ends to try: the one that `MUJOCO_GL` names, or all."""
     chosen = os.environ.get(VARIABLE)
-    return (chosen,) if chosen else BACKENDS
+    return (chosen,) if chosen and chosen not in _settled else BACKENDS
 
 
 def backend() -> str:
@@ -83,7 +85,14 @@ def choose() -> None:
     It reads the variable when it is imported: later, this changes nothing.
     """
     if "mujoco" not in sys.modules and not os.environ.get(VARIABLE):
-        os.environ[VARIABLE] = backend()
+        settle(backend())
+
+
+def settle(name: str) -> None:
+    """The same with a back-end that is known to draw."""
+    if "mujoco" not in sys.modules and not os.environ.get(VARIABLE):
+        os.environ[VARIABLE] = name
+        _settled.add(name)
 
 
 def mujoco() -> ModuleType:

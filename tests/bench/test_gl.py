@@ -1,6 +1,8 @@
 """OpenGL back-ends: which one draws, why one does not, and what is to be done about it."""
 
+import os
 import re
+import sys
 
 import pytest
 
@@ -12,6 +14,7 @@ from bench.errors import DataError
 def draws(monkeypatch: pytest.MonkeyPatch) -> set[str]:
     """The back-ends that draw; a test says which."""
     working: set[str] = set()
+    monkeypatch.setattr(gl, "_settled", set())
     monkeypatch.delenv(gl.VARIABLE, raising=False)
     monkeypatch.setattr(gl, "failure", lambda name: "" if name in working else f"no lib{name}.so")
     return working
@@ -24,10 +27,24 @@ def draws(monkeypatch: pytest.MonkeyPatch) -> set[str]:
 def test_the_back_end_that_is_named_is_the_only_one_to_try(
     variable: str | None, expected: tuple[str, ...], monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setattr(gl, "_settled", set())
     monkeypatch.delenv(gl.VARIABLE, raising=False)
     if variable is not None:
         monkeypatch.setenv(gl.VARIABLE, variable)
     assert gl.candidates() == expected
+
+
+def test_what_was_chosen_here_leaves_the_others_to_be_tried(
+    draws: set[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    draws |= {"egl", "osmesa"}
+    monkeypatch.delitem(sys.modules, "mujoco", raising=False)
+    monkeypatch.setenv(gl.VARIABLE, "")
+    gl.choose()
+    assert os.environ[gl.VARIABLE] == "egl"
+    assert gl.candidates() == ("egl", "osmesa")
+    gl.settle("osmesa")
+    assert os.environ[gl.VARIABLE] == "egl"
 
 
 @pytest.mark.parametrize(

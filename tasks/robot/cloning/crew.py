@@ -10,7 +10,6 @@ import ctypes
 import multiprocessing
 import os
 import signal
-import sys
 import time
 import traceback
 from collections.abc import Iterator, Sequence
@@ -36,11 +35,11 @@ _TRIES = 3  # of one command, the last with the other back-end
 
 @dataclass(frozen=True)
 class Patience:
-    """Seconds that a worker may take: to start and answer, to answer, to play an episode whole."""
+    """Seconds that a worker may take: to start, to answer, and for each decision that it plays."""
 
     start: float = 180.0
     answer: float = 60.0
-    episode: float = 300.0
+    decision: float = 5.0
 
 
 class Worker(Protocol):
@@ -98,14 +97,18 @@ class _Process:
         """Asks all that the old process was asked of the episode."""
         self._send(self.asked)
 
-    def _send(self, commands: Sequence[Command]) -> None:
+    def allowed(self, commands: Sequence[Command]) -> float:
+        """Seconds that the worker, as it is now, may take to answer."""
         patience = self.crew.patience
-        seconds = patience.answer
+        seconds = patience.answer + (patience.start if self.process is None else 0.0)
         if isinstance(commands[-1], Demonstrate | Watch) or len(commands) > 1:
-            seconds = patience.episode
+            seconds += patience.decision * self.crew.rules.decisions
+        return seconds
+
+    def _send(self, commands: Sequence[Command]) -> None:
+        seconds = self.allowed(commands)
         if self.process is None:
             self.start()
-            seconds += patience.start
         self.deadline = time.monotonic() + seconds
         self.busy = True
         try:
@@ -139,8 +142,7 @@ class _Here:
     busy: bool = False
 
     def __post_init__(self) -> None:
-        if "mujoco" not in sys.modules and not os.environ.get(gl.VARIABLE):
-            os.environ[gl.VARIABLE] = self.crew.backend
+        gl.settle(self.crew.backend)
         side = self.crew.rules.frame_px
         self.frame: Frame = np.zeros((side, side, 3), np.uint8)
         self.operator = Operator(self.crew.rules, self.crew.sight, self.frame)
@@ -155,7 +157,8 @@ class _Here:
 class Crew:
     """Simulators of one task, in `count` processes, or in this one for 0.
 
-    A context manager: outside of it no process is left, whatever happened inside.
+    A context manager: outside of it no process is left, whatever happened inside. `notes` tells
+    what a reader of the results should know, such as frames that another back-end drew.
 
     Raises:
         DataError: no OpenGL back-end draws.
@@ -168,6 +171,7 @@ class Crew:
         self.patience = patience or Patience()
         self.backend = _backend(sight)
         self.workers: list[Any] = []
+        self.notes: list[str] = []
 
     def __enter__(self) -> Crew:
         try:
@@ -247,14 +251,20 @@ class Crew:
             f"{self.rules.suite} {self.rules.name}: the worker {worker.process.pid} (rendering "
             f"with {worker.backend}) {what} at the episode of seed {seed}"
         )
+        others = [name for name in gl.BACKENDS if name != worker.backend]
         if worker.failures >= _TRIES:
             raise DataError(
                 f"{told}, for the {_TRIES}rd time: its driver may be broken, try "
-                f"{gl.VARIABLE}=osmesa, fewer --workers, or --workers 0"
+                f"{gl.VARIABLE}={others[0]}, fewer --workers, or --workers 0"
             )
         if worker.failures == _TRIES - 1 and len(gl.candidates()) > 1:
-            others = [name for name in gl.BACKENDS if name != worker.backend]
-            worker.backend = next((n for n in others if not gl.failure(n)), worker.backend)
+            other = next((name for name in others if not gl.failure(name)), worker.backend)
+            if self.sight == "frame" and other != worker.backend:
+                self.notes.append(
+                    f"{self.rules.name}: some frames were drawn with {other}, the others with "
+                    f"{worker.backend}, which did not answer"
+                )
+            worker.backend = other
         say(f"{told}; a new one takes its place")
         worker.stop()
         worker.ask_again()

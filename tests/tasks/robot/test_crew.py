@@ -28,7 +28,7 @@ pytestmark = pytest.mark.xdist_group("crew")  # one process has the workers of a
 
 RULES = replace(rules_of("franka_kitchen", "light_on"), horizon=10, needed=1)
 SEEDS = (3, 10_000, 7)
-PATIENCE = Patience(start=120, answer=4, episode=60)
+PATIENCE = Patience(start=120, answer=4, decision=12)
 NAMED = "franka_kitchen light_on: the worker {} (rendering with {}) {} at the episode of seed "
 
 
@@ -150,7 +150,7 @@ def test_a_worker_that_never_answers_is_given_up_with_advice(
 ) -> None:
     monkeypatch.setenv("SSLBENCH_PROGRESS", "plain")
     monkeypatch.delenv(gl.VARIABLE)
-    nobody = Patience(start=0.05, answer=0.05, episode=0.05)
+    nobody = Patience(start=0.05, answer=0.05, decision=0)
     with Crew(RULES, "state", 1, nobody) as crew:
         with pytest.raises(DataError, match="gave no answer in time at the episode of") as raised:
             rolled(crew)
@@ -160,9 +160,23 @@ def test_a_worker_that_never_answers_is_given_up_with_advice(
     assert f"with {crew.backend})" in second
     message = str(raised.value)
     assert "\n" not in message
-    assert "for the 3rd time: its driver may be broken, try MUJOCO_GL=" in message
     others = [name for name in gl.BACKENDS if name != crew.backend and not gl.failure(name)]
-    assert f"with {[*others, crew.backend][0]})" in message, "the last try is with another back-end"
+    last = [*others, crew.backend][0]
+    assert f"with {last})" in message, "the last try is with another back-end"
+    advised = gl.BACKENDS[last == gl.BACKENDS[0]]
+    assert f"for the 3rd time: its driver may be broken, try MUJOCO_GL={advised}, " in message
+    assert crew.notes == [], "nobody saw a frame"
+
+
+def test_a_whole_episode_may_take_longer_the_more_decisions_it_has(simulation: str) -> None:
+    for horizon in (10, 500):
+        patience = Patience(start=1000, answer=60, decision=5)
+        with Crew(replace(RULES, horizon=horizon), "state", 1, patience) as crew:
+            (worker,) = crew.workers
+            assert worker.allowed([Begin(0)]) == 1060
+            assert worker.allowed([Begin(0), Act(np.zeros(9))]) == 1060 + 5 * horizon
+            worker.ask([Begin(0)])
+            assert worker.allowed([Begin(0)]) == 60
 
 
 # ---------------------------------------------------------------- errors
@@ -244,3 +258,18 @@ with Crew(rules_of("franka_kitchen", "light_on"), "state", 1) as crew:
     assert parent.returncode == -strike
     assert gone(worker)
     assert told.count("Traceback") == (strike == signal.SIGINT), told
+
+
+def test_frames_of_another_back_end_are_noted(
+    drawing: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(gl, "candidates", lambda: gl.BACKENDS)
+    monkeypatch.setattr(gl, "failure", lambda name: "")
+    nobody = Patience(start=0.05, answer=0.05, decision=0)
+    with Crew(RULES, "frame", 1, nobody) as crew, pytest.raises(DataError):
+        rolled(crew)
+    first, other = crew.backend, gl.BACKENDS[crew.backend == gl.BACKENDS[0]]
+    assert crew.notes == [
+        f"light_on: some frames were drawn with {other}, the others with {first}, which did not "
+        "answer"
+    ]
