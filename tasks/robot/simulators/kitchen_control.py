@@ -1,7 +1,7 @@
 """How the kitchen's experts move: phases of a recipe, each with feedback, turned into velocities.
 
-An expert has no memory that a frame would not show: where a phase ends is decided from where hand
-and object are, since a policy that sees one frame must be able to tell the phases apart.
+Where a phase ends is decided from where hand and object are, and by a count of steps only where
+they get stuck: a policy that sees one frame must be able to tell the phases apart.
 """
 
 from __future__ import annotations

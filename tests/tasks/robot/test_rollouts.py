@@ -215,7 +215,7 @@ def test_the_noise_is_executed_and_the_label_is_clean(
 def test_an_expert_that_fails_too_often_is_given_up_with_advice(drawing: str) -> None:
     with (
         Crew(RULES, "frame", 0) as crew,
-        pytest.raises(DataError, match=r"succeeds in 0 of 4 episodes .*less noise$") as raised,
+        pytest.raises(DataError, match=r"succeeds in 0 of 20 episodes .*less noise$") as raised,
     ):
         list(collect(crew, count(), 1, 3.0, ""))
     assert "(horizon 72, needed 1, noise 3)" in str(raised.value)
