@@ -1,4 +1,4 @@
-"""What can be set of a method, task or figure: its options with defaults, and its presets."""
+"""What can be set of an entry: options and presets; of a data set its layout and modifiers."""
 
 from __future__ import annotations
 
@@ -52,6 +52,37 @@ class Options:
         return "\n".join(lines).replace("``", "`")
 
 
+@dataclass(frozen=True)
+class Layout:
+    """A data set in detail.
+
+    Attributes:
+        about: docstring of its class.
+        tree: how it lies on the disk.
+        splits: split -> its images, None where that is not one number.
+        modifiers: what it takes in brackets, `NAME[key=value]`: its own, then those of all.
+    """
+
+    about: str
+    tree: str
+    splits: Mapping[str, int | None]
+    modifiers: tuple[str, ...]
+
+    def text(self, width: int = 100) -> str:
+        """For reading in a terminal of `width` columns."""
+        lines = [
+            *self.about.splitlines(),
+            "",
+            "layout",
+            *textwrap.indent(self.tree, "  ").split("\n"),
+        ]
+        lines += ["", "splits"]
+        for name, count in self.splits.items():
+            lines.append(f"  {name}" if count is None else f"  {name:<6} {count:,} samples")
+        lines += ["", "modifiers in brackets", *_wrapped(", ".join(self.modifiers), width)]
+        return "\n".join(lines).replace("``", "`")
+
+
 _ATTRIBUTES = re.compile(r"\nAttributes:\n(    .*\n?|\n)*")
 _INDENT = " " * 6
 
@@ -70,6 +101,19 @@ def _ends(value: str) -> str:
     """The first and the last items of a long tuple."""
     items = value.split(":")
     return f"{':'.join(items[:3])}:...:{items[-1]} ({len(items)} values)"
+
+
+def layout_of(name: str) -> Layout:
+    """The layout of a data set; imports it."""
+    from bench.dataset import MODIFIERS
+
+    cls = registry.load("dataset", name)
+    return Layout(
+        about=(inspect.getdoc(cls) or "").rstrip(),
+        tree=textwrap.dedent(cls.tree).strip(),
+        splits={split: cls.counts.get(split) for split in cls.splits},
+        modifiers=(*cls.modifiers, *MODIFIERS),
+    )
 
 
 def options_of(kind: str, name: str) -> Options:

@@ -15,17 +15,19 @@ KINDS = tuple(SINGULAR)
 
 def command(
     kind: Annotated[str, typer.Argument(help="|".join(KINDS))] = "",
-    name: Annotated[str, typer.Argument(help="One of them: lists its options and presets.")] = "",
+    name: Annotated[
+        str, typer.Argument(help="One of them: its options and presets, or its layout.")
+    ] = "",
     as_json: Json = False,
 ) -> None:
-    """List what there is, one line each; or the options and presets of one entry."""
+    """List what there is, one line each; or what can be set of one entry."""
     if kind and kind not in KINDS:
         raise SpecError(f"no kind {kind!r}; {nearest(kind, KINDS)}")
     if name:
-        from bench.options import options_of
+        from bench.options import layout_of, options_of
 
-        found_options = options_of(SINGULAR[kind], name)
-        emit(asdict(found_options)) if as_json else typer.echo(found_options.text())
+        one = layout_of(name) if kind == "datasets" else options_of(SINGULAR[kind], name)
+        emit(asdict(one)) if as_json else typer.echo(one.text())
         return
     found = {k: registry.describe(SINGULAR[k]) for k in ([kind] if kind else KINDS)}
     if as_json:

@@ -15,7 +15,8 @@ TASKS = ("knob1_on", "light_on", "sdoor_open", "ldoor_open", "micro_open")
 class FrankaKitchen(Dataset):
     """The tasks of R3M and of Hu et al.; `franka_kitchen[tasks=light_on:micro_open]` takes some.
 
-    `bench.episodes` says what the samples are.
+    Its samples are episodes: demonstrations in `train`, starts of rollouts in `val`. The image of
+    one is what the camera sees first.
     """
 
     title: ClassVar[str] = "Franka-Kitchen"

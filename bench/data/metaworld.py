@@ -18,7 +18,8 @@ TASKS = (
 class MetaWorld(Dataset):
     """The tasks of Hu et al.; `metaworld[tasks=hammer:door-open]` takes some of them.
 
-    `bench.episodes` says what the samples are.
+    Its samples are episodes: demonstrations in `train`, starts of rollouts in `val`. The image of
+    one is what the camera sees first.
     """
 
     title: ClassVar[str] = "Meta-World"

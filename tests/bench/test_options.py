@@ -3,8 +3,9 @@
 import pytest
 
 from bench import registry
+from bench.dataset import MODIFIERS
 from bench.errors import SpecError
-from bench.options import options_of
+from bench.options import layout_of, options_of
 from bench.spec import bind
 from bench.values import convert, settable, to_text
 
@@ -59,6 +60,16 @@ def test_the_listing_can_be_read() -> None:
     assert "  code" in lines
     assert max(map(len, lines)) <= 100
     assert not any("``" in line for line in lines)
+
+
+@pytest.mark.parametrize("name", registry.names("dataset"))
+def test_a_data_set_shows_its_layout_and_modifiers(name: str) -> None:
+    found = layout_of(name)
+    shown = found.text()
+    assert found.about
+    assert set(MODIFIERS) <= set(found.modifiers)
+    assert all(word in shown for word in (*found.tree.split(), *found.splits, *found.modifiers))
+    assert max(map(len, shown.splitlines())) <= 100
 
 
 def test_what_has_no_options_says_so() -> None:
