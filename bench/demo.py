@@ -63,20 +63,20 @@ def run(out: Path) -> None:
         cell, reason = next(iter(report.failed.items()))
         raise SSLBenchError(f"{len(report.failed)} cells failed, the first is {cell}: {reason}")
 
-    say(f"[4/6] two robots that act by what {ROBOT} sees: the machinery, no ranking")
-    film = robots(out, runs / ROBOT)
-
-    say("[5/6] the data-scaling curve")
+    say("[4/6] the data-scaling curve")
     draw = registry.attribute("leaderboards.curves:curve")
     picture = draw(store, task="knn@mini_objects", methods=[CURVE], out_stem=out / "curve")[0]
 
-    say("[6/6] the leaderboard")
+    say("[5/6] the leaderboard")
     write = registry.attribute("leaderboards.board:write_board")
     page = write(store, "html", out / "leaderboard", curves=(picture.with_suffix(".svg"),))
     shown = registry.attribute("leaderboards.ranking:board")(store)
     typer.echo(registry.attribute("leaderboards.board:render")(shown, "text"))
     verdicts = [verdict(store, name) for name in METHODS]
     typer.echo("\n".join(text for text, _ in verdicts))
+
+    say(f"[6/6] two robots that act by what {ROBOT} sees: the machinery, no ranking")
+    film = robots(out, runs / ROBOT)
     typer.echo(
         f"""
 done in {(time.monotonic() - started) / 60:.1f} minutes
