@@ -12,6 +12,7 @@ import numpy.typing as npt
 import torch
 from torch import Tensor, nn
 
+from bench import gl
 from bench.episodes import check_suite, numbers_by_task, recordings_of
 from bench.errors import DataError, SpecError
 from bench.records import Outcome
@@ -34,6 +35,7 @@ from tasks.robot.cloning.recordings import recording_of, tells_states
 from tasks.robot.cloning.rollouts import Actor, replays, roll_out
 from tasks.robot.cloning.training import Plan, Samples, train
 from tasks.robot.simulators.rendering import difference
+from tasks.robot.simulators.simulator import simulator_class
 
 if TYPE_CHECKING:
     from bench.checkpoint import LoadedModel
@@ -110,6 +112,7 @@ class SuiteRun:
         if self.encoder is not None and task.pooling == "map":
             check_heads(self.encoder.shape[1], self._heads)
         for name in self.names:
+            simulator_class(task.suite).check(task.rules(name))
             seeds = self._seeds(name)
             if len(set(seeds)) < len(seeds):
                 raise SpecError(
@@ -135,6 +138,8 @@ class SuiteRun:
             for name in self.names
             for place in self._places(name)
         }
+        for shown in self._shown.values():
+            self.warnings += shown.notes
         for piece in pieces.values():
             self.warnings += [text for text in piece["warnings"].tolist() if text]
         outcome = outcome_of(self.task, self.starts, pieces)
@@ -159,6 +164,7 @@ class SuiteRun:
         if not todo:
             return
         shown = self._demonstrations(name)
+        self._check_drawn(name, shown)
         samples = self._samples(shown)
         for place in todo:
             policy = self._untrained(place, shown)
@@ -276,6 +282,17 @@ class SuiteRun:
         else:
             with self.encoder.ready(shown.split()):
                 yield act
+
+    def _check_drawn(self, name: str, shown: Demonstrations) -> None:
+        """DataError where this machine draws other pictures; one that draws none may train."""
+        if self.task.policy == "state" or self.recordings:
+            return
+        try:
+            gl.backend()
+        except DataError:
+            return
+        with Crew(self.task.rules(name), "frame", min(self.data.workers, 1)) as crew:
+            self._drawn_alike(crew, shown)
 
     def _drawn_alike(self, crew: Crew, shown: Demonstrations) -> str:
         """What to say where the frames of today are not quite those of the demonstrations.

@@ -39,14 +39,18 @@ class Kitchen(Simulator):
     action_size: ClassVar[int] = ROBOT_JOINTS
     noisy: ClassVar[tuple[int, ...]] = tuple(range(7))
 
-    def __init__(self, rules: Rules) -> None:
-        super().__init__(rules)
+    @classmethod
+    def check(cls, rules: Rules) -> None:
+        """SpecError where no such task can be simulated."""
         for name, value, known in (
             ("task", rules.name, GOALS),
             ("camera", rules.camera, VIEWS),
         ):
             if value not in known:
                 raise SpecError(f"franka_kitchen has no {name} {value!r}; {nearest(value, known)}")
+
+    def __init__(self, rules: Rules) -> None:
+        super().__init__(rules)
         self.goal = GOALS[rules.name]
         self._mujoco = gl.mujoco()
         self._env = _environment()

@@ -37,8 +37,9 @@ class MetaWorld(Simulator):
     action_size: ClassVar[int] = 4
     noisy: ClassVar[tuple[int, ...]] = (0, 1, 2)
 
-    def __init__(self, rules: Rules) -> None:
-        super().__init__(rules)
+    @classmethod
+    def check(cls, rules: Rules) -> None:
+        """SpecError where no such task can be simulated."""
         for name, value, known in (("task", rules.name, RULES), ("camera", rules.camera, CAMERAS)):
             if value not in known:
                 raise SpecError(f"metaworld has no {name} {value!r}; {nearest(value, known)}")
@@ -47,6 +48,9 @@ class MetaWorld(Simulator):
                 f"metaworld {rules.name}: horizon={rules.horizon}: expected at most {LONGEST}, "
                 "where Meta-World's episodes end"
             )
+
+    def __init__(self, rules: Rules) -> None:
+        super().__init__(rules)
         self._mujoco = gl.mujoco()
         self._env = _environment(f"{rules.name}-v3")
         self._steps = 0

@@ -22,7 +22,8 @@ class Rules:
         horizon: steps of the simulator in an episode.
         repeat: steps of the simulator that an action is held for; together they are a decision.
         needed: solved decisions that make an episode a success.
-        stay: solved decisions after which a demonstration ends; 0 runs to the horizon.
+        stay: solved decisions after which a demonstration ends, or `needed` where that is more; 0
+            runs to the horizon.
         reset_noise: width of the uniform noise on the arm's pose at reset, as a share of each
             joint's range.
         frame_px: side of a frame.

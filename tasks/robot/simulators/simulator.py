@@ -38,7 +38,13 @@ class Simulator(ABC):
     noisy: ClassVar[tuple[int, ...]]  # the places of an action that noise may be added to
 
     def __init__(self, rules: Rules) -> None:
+        self.check(rules)
         self.rules = rules
+
+    @classmethod
+    @abstractmethod
+    def check(cls, rules: Rules) -> None:
+        """SpecError where no such task can be simulated; imports nothing heavy."""
 
     @abstractmethod
     def reset(self, seed: int) -> None:

@@ -238,7 +238,7 @@ def test_the_state_policy_does_not_ask_the_encoder_and_a_frozen_one_does(cache: 
 @pytest.mark.usefixtures("_blind")
 @pytest.mark.parametrize("change", [1, 40])
 def test_frames_that_are_drawn_otherwise_are_told_and_other_pictures_refused(
-    change: int, cache: Path, tmp_path: Path
+    change: int, cache: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     shutil.copytree(cache / "demonstrations", tmp_path / "demonstrations")
     (first,) = tmp_path.glob("demonstrations/*/00000.npz")
@@ -252,8 +252,10 @@ def test_frames_that_are_drawn_otherwise_are_told_and_other_pictures_refused(
         assert told.startswith(f"{TASK}: this machine draws a little otherwise (1.00 grey levels")
         assert str(first.parent) in told
         return
+    trained = kill(suite, "train", -1, monkeypatch)
     with pytest.raises(DataError, match=r"shows another picture .* delete that folder, and they"):
         run(tmp_path, options, rollouts=1)
+    assert not trained, "it was known before"
 
 
 # ---------------------------------------------------------------- seeds
@@ -441,6 +443,11 @@ WRONG = {
         VIT,
         "needed=37 solved decisions of the 36 that an episode has: expected at least 1 and at most",
     ),
+    "a camera that there is not": (
+        spec("camera=nowhere&policies=1"),
+        VIT,
+        "metaworld has no camera 'nowhere'; ",
+    ),
     "more rollouts than shared goals": (
         f"metaworld@metaworld[demos=2,rollouts=51,tasks={TASK}]?goals=shared",
         VIT,
@@ -467,10 +474,15 @@ WRONG = {
 
 @pytest.mark.parametrize("wrong", WRONG)
 def test_what_cannot_be_is_answered_in_a_line(
-    wrong: str, call: Callable[..., tuple[int, str]], cache: Path
+    wrong: str,
+    call: Callable[..., tuple[int, str]],
+    cache: Path,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     task, model, words = WRONG[wrong]
+    trained = kill(suite, "train", -1, monkeypatch)
     code, said = call(task, "--cache", str(cache), model=model)
     assert code != 0
     assert sum(words in line for line in said.splitlines()) == 1
     assert "Traceback" not in said
+    assert not trained, "it was known before"
