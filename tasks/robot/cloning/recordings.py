@@ -21,7 +21,7 @@ from tasks.robot.cloning.demonstration import Demonstration
 from tasks.robot.simulators.rules import Rules
 
 #: Raised when the same file is read in another way.
-READER_VERSION = 1
+READER_VERSION = 2
 PICKLES, HDF5 = (".pkl", ".pickle"), (".hdf5", ".h5")
 #: Of an action's largest: a kitchen's joint moves 0.1 rad in an episode of it, a hand 1.3 cm.
 _STILL = 0.01
@@ -61,9 +61,14 @@ def _task(name: str) -> str:
     return re.sub(r"^kitchen_|-v\d.*$", "", name)
 
 
-@lru_cache(maxsize=64)
 def digest(path: Path) -> str:
-    """sha256 of a file, read once a process."""
+    """sha256 of a file, read again only when it was written to."""
+    found = path.stat()
+    return _digest(path, found.st_mtime_ns, found.st_size)
+
+
+@lru_cache(maxsize=64)
+def _digest(path: Path, written: int, size: int) -> str:
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
