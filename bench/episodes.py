@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 #: The seed of the first rollout's start; demonstrations begin at 0, so the two never meet.
 FIRST_ROLLOUT = 10_000
 DEMONSTRATIONS, ROLLOUTS = 25, 50  # of each task
-#: Each takes four seeds at most: an expert that needs more is given up.
+#: An expert that needs more than four seeds for each, and has failed twenty times, is given up.
 MOST_DEMONSTRATIONS = FIRST_ROLLOUT // 4
 MODIFIERS = ("demonstrations", "demos", "rollouts", "tasks")
 TREE = """

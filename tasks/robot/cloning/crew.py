@@ -253,10 +253,11 @@ class Crew:
         )
         others = [name for name in gl.BACKENDS if name != worker.backend]
         if worker.failures >= _TRIES:
-            raise DataError(
-                f"{told}, for the {_TRIES}rd time: its driver may be broken, try "
-                f"{gl.VARIABLE}={others[0]}, fewer --workers, or --workers 0"
-            )
+            mends = "fewer --workers, or --workers 0"
+            if self.sight == "frame" and worker.backend == self.backend:  # no other was tried
+                needs = f" (after {gl.mend(others[0])})" if gl.failure(others[0]) else ""
+                mends = f"{gl.VARIABLE}={others[0]}{needs}, {mends}"
+            raise DataError(f"{told}, for the {_TRIES}rd time: try {mends}")
         if worker.failures == _TRIES - 1 and len(gl.candidates()) > 1:
             other = next((name for name in others if not gl.failure(name)), worker.backend)
             if self.sight == "frame" and other != worker.backend:

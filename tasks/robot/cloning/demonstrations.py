@@ -29,6 +29,7 @@ from tasks.robot.simulators.simulator import Frame, versions_of
 
 #: Raised when a scripted expert, or how a demonstration is made, changes.
 EXPERT_VERSION = 2
+_NOTES = "notes.txt"  # beside the episodes, where there is something to say of them
 _BROKEN = (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile, zlib.error)
 
 
@@ -72,6 +73,7 @@ class Demonstrations:
         actions: (n, a) float32 labels, all episodes one behind the other.
         states: (n, s) float64.
         digest: of all that a policy learns from them, pixels included.
+        notes: what is to be said of how they were made.
     """
 
     folder: Path
@@ -81,6 +83,7 @@ class Demonstrations:
     actions: npt.NDArray[np.float32]
     states: npt.NDArray[np.float64]
     digest: str
+    notes: tuple[str, ...] = ()
 
     @classmethod
     def of(cls, folder: Path, name: str, count: int) -> Demonstrations:
@@ -100,6 +103,7 @@ class Demonstrations:
             np.concatenate([part["actions"] for part in parts]),
             np.concatenate([part["states"] for part in parts]),
             whole.hexdigest(),
+            _notes(folder),
         )
 
     def split(self) -> Split:
@@ -147,6 +151,13 @@ class Frames:
         return Image.fromarray(_frames(self.root / f"{episode}.npz")[int(step)])
 
 
+def _notes(folder: Path) -> tuple[str, ...]:
+    try:
+        return tuple((folder / _NOTES).read_text().splitlines())
+    except FileNotFoundError:
+        return ()
+
+
 def files(folder: Path) -> list[Path]:
     """The episodes that are there, whole, in their order, up to the first that is missing."""
     return list(takewhile(Path.exists, (folder / f"{number:05d}.npz" for number in counted())))
@@ -189,8 +200,12 @@ def _missing(
     label = f"demonstrations {origin.rules.name}"
     lacking = count - len(there)
     with Crew(origin.rules, "frame", min(workers, lacking)) as crew:
-        new = collect(crew, counted(first), lacking, origin.noise, label)
+        before = (first, len(there))
+        new = collect(crew, counted(first), lacking, origin.noise, label, before)
         yield from enumerate(new, len(there))
+        if crew.notes:
+            with whole_file(folder / _NOTES) as file:
+                file.write("\n".join(crew.notes).encode())
 
 
 def _write(path: Path, episode: Demonstration) -> None:

@@ -109,7 +109,7 @@ def demonstrate(simulator: Simulator, seed: int, noise: float) -> Demonstration 
         actions.append(action.astype(np.float32))
         moved = action + noise * shaken * rng.standard_normal(simulator.action_size)
         solved += simulator.step(np.clip(moved, -1.0, 1.0))
-        if rules.stay and solved >= rules.stay:
+        if rules.stay and solved >= max(rules.stay, rules.needed):
             break
     if solved < rules.needed:
         return None

@@ -108,9 +108,16 @@ def _acted(act: Actor, ready: Sequence[tuple[Worker, Seen]], batch: int) -> npt.
 
 
 def collect(
-    crew: Crew, seeds: Iterator[int], count: int, noise: float, label: str
+    crew: Crew,
+    seeds: Iterator[int],
+    count: int,
+    noise: float,
+    label: str,
+    before: tuple[int, int] = (0, 0),
 ) -> Iterator[Demonstration]:
     """The expert's first `count` successes, in the order of the seeds, whatever the workers.
+
+    `before` says how many episodes were tried before an interruption, and how many succeeded.
 
     Raises:
         DataError: 20 episodes fail, and fewer than a quarter succeed.
@@ -137,11 +144,13 @@ def collect(
                     progress.advance(1)
                 if good == count:
                     return
-                if tried - good >= _FAILURES and 4 * good < tried:
+                all_tried, all_good = tried + before[0], good + before[1]
+                if all_tried - all_good >= _FAILURES and 4 * all_good < all_tried:
                     raise DataError(
-                        f"{rules.suite} {rules.name}: the expert succeeds in {good} of {tried} "
-                        f"episodes under these rules (horizon {rules.horizon}, needed "
-                        f"{rules.needed}, noise {noise:g}): give it a longer horizon or less noise"
+                        f"{rules.suite} {rules.name}: the expert succeeds in {all_good} of "
+                        f"{all_tried} episodes under these rules (horizon {rules.horizon}, needed "
+                        f"{rules.needed}, noise {noise:g}): give it a longer horizon or less "
+                        "noise, or ask for fewer solved decisions"
                     )
 
 

@@ -9,7 +9,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import fields, replace
 from pathlib import Path
@@ -21,6 +21,7 @@ import pytest
 from bench.disk import locked
 from bench.errors import DataError
 from tasks.robot.cloning import demonstrations as module
+from tasks.robot.cloning import rollouts
 from tasks.robot.cloning.demonstration import Demonstration
 from tasks.robot.cloning.demonstrations import Demonstrations, Origin, demonstrations, files
 from tasks.robot.simulators.rules import Rules
@@ -198,6 +199,20 @@ def test_who_comes_second_waits_and_makes_nothing(
             )
             shutil.copytree(whole.folder, folder)
         assert equal(second.result(60), whole)
+
+
+def test_what_is_to_be_said_of_how_they_were_made_stays_with_them(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, drawing: str
+) -> None:
+    real = rollouts.collect
+
+    def noted(crew: Any, *rest: Any) -> Iterator[Any]:
+        crew.notes.append("drawn by two")
+        yield from real(crew, *rest)
+
+    monkeypatch.setattr(rollouts, "collect", noted)
+    for _ in range(2):
+        assert demonstrations(ORIGIN, 1, tmp_path, 0).notes == ("drawn by two",)
 
 
 # ---------------------------------------------------------------- damage

@@ -19,7 +19,7 @@ from tasks.robot.cloning.crew import Crew
 from tasks.robot.cloning.demonstration import Demonstration
 from tasks.robot.cloning.operator import Act, Begin, demonstrate
 from tasks.robot.cloning.rollouts import Rollout, collect, replays, roll_out
-from tasks.robot.simulators.simulator import rules_of
+from tasks.robot.simulators.simulator import rules_of, simulate
 
 pytestmark = pytest.mark.xdist_group("crew")  # one process has the workers of all tests
 
@@ -215,8 +215,22 @@ def test_the_noise_is_executed_and_the_label_is_clean(
 def test_an_expert_that_fails_too_often_is_given_up_with_advice(drawing: str) -> None:
     with (
         Crew(RULES, "frame", 0) as crew,
-        pytest.raises(DataError, match=r"succeeds in 0 of 20 episodes .*less noise$") as raised,
+        pytest.raises(
+            DataError, match=r"succeeds in 0 of 20 episodes .*, or ask for fewer solved decisions$"
+        ) as raised,
     ):
-        list(collect(crew, count(), 1, 3.0, ""))
+        list(collect(crew, count(18), 1, 3.0, "", before=(18, 0)))  # an interruption helps none
     assert "(horizon 72, needed 1, noise 3)" in str(raised.value)
     assert "\n" not in str(raised.value)
+
+
+def test_a_demonstration_goes_on_until_as_much_is_solved_as_a_success_needs(drawing: str) -> None:
+    rules = replace(rules_of("franka_kitchen", "light_on"), frame_px=16)
+    assert rules.needed < rules.stay
+    lengths = []
+    for needed in (rules.needed, rules.stay + 4):
+        with simulate(replace(rules, needed=needed)) as simulator:
+            found = demonstrate(simulator, 0, 0.0)
+        assert found is not None
+        lengths.append(len(found.actions))
+    assert lengths[1] == lengths[0] + 4
