@@ -13,8 +13,8 @@ from leaderboards.cells import pretraining
 S = TypeVar("S", bound=Scored)
 
 # "-seed0", "_s1", "?seed=2" at the end of a model's name: the same model trained or drawn again.
-# A "-s16" there is a small network with patches of 16.
-_SEED_SUFFIX = re.compile(r"[-_.?&/](?:seed|s(?![-_=]?(?:8|14|16|32)$))[-_=]?(?P<seed>\d+)$")
+# A "-s16" there is a small network with patches of 16, and "-s8" the ninth of ten seeds.
+_SEED_SUFFIX = re.compile(r"[-_.?&/](?:seed|s(?!(?:14|16|32)$))[-_=]?(?P<seed>\d+)$")
 
 
 def without_seed(name: str) -> str:

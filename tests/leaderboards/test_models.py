@@ -13,7 +13,9 @@ from leaderboards.models import without_seed
         ("random:vit?seed=12", "random:vit"),
         ("mae-seed16", "mae"),
         ("mae-s16", "mae-s16"),
-        ("deit_s8", "deit_s8"),
+        ("mae-s8", "mae"),
+        ("mae?s=16", "mae"),
+        ("deit_s14", "deit_s14"),
         ("vit-b16", "vit-b16"),
     ],
 )
