@@ -16,7 +16,8 @@ class FrankaKitchen(Dataset):
     """The tasks of R3M and of Hu et al.; `franka_kitchen[tasks=light_on:micro_open]` takes some.
 
     Its samples are episodes: demonstrations in `train`, starts of rollouts in `val`. The image of
-    one is what the camera sees first.
+    one is what the camera sees first. The suite's own task takes whole episodes, from the first on,
+    so none of the modifiers that pick images.
     """
 
     title: ClassVar[str] = "Franka-Kitchen"

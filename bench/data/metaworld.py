@@ -19,7 +19,8 @@ class MetaWorld(Dataset):
     """The tasks of Hu et al.; `metaworld[tasks=hammer:door-open]` takes some of them.
 
     Its samples are episodes: demonstrations in `train`, starts of rollouts in `val`. The image of
-    one is what the camera sees first.
+    one is what the camera sees first. The suite's own task takes whole episodes, from the first on,
+    so none of the modifiers that pick images.
     """
 
     title: ClassVar[str] = "Meta-World"
