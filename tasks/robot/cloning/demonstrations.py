@@ -202,10 +202,11 @@ def _missing(
     with Crew(origin.rules, "frame", min(workers, lacking)) as crew:
         before = (first, len(there))
         new = collect(crew, counted(first), lacking, origin.noise, label, before)
-        yield from enumerate(new, len(there))
-        if crew.notes:
-            with whole_file(folder / _NOTES) as file:
-                file.write("\n".join(crew.notes).encode())
+        for number, episode in enumerate(new, len(there)):
+            if told := dict.fromkeys([*_notes(folder), *crew.notes]):
+                with whole_file(folder / _NOTES) as file:
+                    file.write("\n".join(told).encode())
+            yield number, episode
 
 
 def _write(path: Path, episode: Demonstration) -> None:

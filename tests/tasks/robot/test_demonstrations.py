@@ -204,15 +204,17 @@ def test_who_comes_second_waits_and_makes_nothing(
 def test_what_is_to_be_said_of_how_they_were_made_stays_with_them(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, drawing: str
 ) -> None:
-    real = rollouts.collect
+    real, said = rollouts.collect, iter(["drawn by two", "and by a third"])
 
     def noted(crew: Any, *rest: Any) -> Iterator[Any]:
-        crew.notes.append("drawn by two")
+        crew.notes += [next(said)] * 2
         yield from real(crew, *rest)
 
     monkeypatch.setattr(rollouts, "collect", noted)
     for _ in range(2):
         assert demonstrations(ORIGIN, 1, tmp_path, 0).notes == ("drawn by two",)
+    for _ in range(2):
+        assert demonstrations(ORIGIN, 2, tmp_path, 0).notes == ("drawn by two", "and by a third")
 
 
 # ---------------------------------------------------------------- damage
