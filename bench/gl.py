@@ -89,7 +89,7 @@ def choose() -> None:
 
 
 def settle(name: str) -> None:
-    """The same with a back-end that is known to draw."""
+    """The same with the back-end that the caller has found, or with `disabled`."""
     if "mujoco" not in sys.modules and not os.environ.get(VARIABLE):
         os.environ[VARIABLE] = name
         _settled.add(name)
