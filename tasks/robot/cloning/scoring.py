@@ -1,8 +1,9 @@
-"""From solved decisions to success rates: by task, over the suite, with both kinds of spread."""
+"""From what policies did to rows and success rates: by task, over the suite, with its spreads."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
@@ -10,7 +11,54 @@ import numpy.typing as npt
 from bench.records import Metric, Outcome
 from bench.stats import wilson
 
+if TYPE_CHECKING:
+    from tasks.robot.cloning.task import CloningTask
+
 Rates = npt.NDArray[np.float64]
+Array = npt.NDArray[Any]
+
+
+def outcome_of(
+    task: CloningTask,
+    starts: dict[str, list[int]],
+    pieces: dict[tuple[str, int], dict[str, Array]],
+) -> Outcome:
+    """A row a start, with the solved decisions and the first solved one (-1: none) of each policy.
+
+    Extras hold, for each task, `actions:<task>` (policies, starts, T, a), `solved:<task>`
+    (policies, starts, T), `losses:<task>` (policies, stretches of the training) and, with
+    attentive pooling, `queries:<task>` (policies, heads, d), whose products with tokens are the
+    scores of the attention.
+    """
+    columns: dict[str, list[Any]] = {name: [] for name in ("id", "task", "seed", "needed", "value")}
+    counts: list[list[Array]] = [[] for _ in range(task.policies)]
+    firsts: list[list[Array]] = [[] for _ in range(task.policies)]
+    extras: dict[str, Array] = {}
+    for name, numbers in starts.items():
+        found = [pieces[name, number] for number in range(task.policies)]
+        solved = np.stack([piece["solved"] for piece in found])  # (k, n, T)
+        needed = task.rules(name).needed
+        columns["id"] += [f"{name}/{number}" for number in numbers]
+        columns["task"] += [name] * len(numbers)
+        columns["seed"] += found[0]["seeds"].tolist()
+        columns["needed"] += [needed] * len(numbers)
+        columns["value"] += (solved.sum(axis=2) >= needed).mean(axis=0).tolist()
+        for number in range(task.policies):
+            counts[number].append(solved[number].sum(axis=1))
+            first = np.where(solved[number].any(axis=1), solved[number].argmax(axis=1), -1)
+            firsts[number].append(first)
+        for key in ("actions", "solved", "losses", "queries"):
+            if key in found[0]:
+                extras[f"{key}:{name}"] = np.stack([piece[key] for piece in found])
+    arrays: dict[str, Array] = {
+        "id": np.array(columns["id"], dtype=np.str_),
+        "task": np.array(columns["task"], dtype=np.str_),
+        **{name: np.array(columns[name]) for name in ("seed", "needed", "value")},
+    }
+    for number in range(task.policies):
+        arrays[f"solved_{number}"] = np.concatenate(counts[number])
+        arrays[f"first_{number}"] = np.concatenate(firsts[number])
+    return Outcome(arrays, extras)
 
 
 def successes(outcome: Outcome, needed: npt.NDArray[np.int64] | int | None = None) -> Rates:

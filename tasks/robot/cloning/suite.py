@@ -33,6 +33,7 @@ from tasks.robot.cloning.policy import (
 from tasks.robot.cloning.pooling import check_heads
 from tasks.robot.cloning.recordings import recording_of, tells_states
 from tasks.robot.cloning.rollouts import Actor, replays, roll_out
+from tasks.robot.cloning.scoring import outcome_of
 from tasks.robot.cloning.training import Plan, Samples, train
 from tasks.robot.simulators.rendering import difference
 from tasks.robot.simulators.simulator import simulator_class
@@ -65,20 +66,9 @@ class Place:
         """For messages."""
         return f"{self.task}-{self.number}"
 
-    @property
-    def policy(self) -> str:
-        """The file of its weights."""
-        return f"policy-{self.label}-{self.shown[:16]}"
-
-    @property
-    def training(self) -> str:
-        """The file of a training that is not finished."""
-        return f"training-{self.label}-{self.shown[:16]}.pt"
-
-    @property
-    def rollouts(self) -> str:
-        """The file of what it did."""
-        return f"rollouts-{self.label}-{self.shown[:16]}"
+    def file(self, what: str) -> str:
+        """The name of what is kept of it."""
+        return f"{what}-{self.label}-{self.shown[:16]}"
 
 
 class SuiteRun:
@@ -134,7 +124,7 @@ class SuiteRun:
         for name in self.names:
             self._roll_out_all(name)
         pieces = {
-            (place.task, place.number): self.kept.pieces[place.rollouts]
+            (place.task, place.number): self.kept.pieces[place.file("rollouts")]
             for name in self.names
             for place in self._places(name)
         }
@@ -160,7 +150,11 @@ class SuiteRun:
 
     def _train_all(self, name: str) -> None:
         done = self.kept.pieces.keys()
-        todo = [p for p in self._places(name) if p.rollouts not in done and p.policy not in done]
+        todo = [
+            p
+            for p in self._places(name)
+            if p.file("rollouts") not in done and p.file("policy") not in done
+        ]
         if not todo:
             return
         shown = self._demonstrations(name)
@@ -169,11 +163,11 @@ class SuiteRun:
         for place in todo:
             policy = self._untrained(place, shown)
             plan = Plan(self.task.steps, self.task.batch, self.task.lr, self._seed(place))
-            state = Snapshot(self.data.workspace, place.training)
+            state = Snapshot(self.data.workspace, f"{place.file('training')}.pt")
             losses = train(policy, samples, plan, self.data.device, state, f"train {place.label}")
             state.drop()
             found = {k: v.cpu().numpy() for k, v in policy.state_dict().items()}
-            self.kept.keep(place.policy, found | {"losses": losses})
+            self.kept.keep(place.file("policy"), found | {"losses": losses})
 
     def _samples(self, shown: Demonstrations) -> Samples:
         """What a policy learns from, in memory."""
@@ -210,14 +204,14 @@ class SuiteRun:
 
     def _trained(self, place: Place, shown: Demonstrations) -> nn.Module:
         policy = self._untrained(place, shown)
-        piece = self.kept.pieces[place.policy]
+        piece = self.kept.pieces[place.file("policy")]
         policy.load_state_dict({k: torch.from_numpy(v) for k, v in piece.items() if k != "losses"})
         return policy.to(self.data.device).eval()
 
     # ---------------------------------------------------------------- rollouts
 
     def _roll_out_all(self, name: str) -> None:
-        todo = [p for p in self._places(name) if p.rollouts not in self.kept.pieces]
+        todo = [p for p in self._places(name) if p.file("rollouts") not in self.kept.pieces]
         if not todo:
             return
         shown, seeds = self._demonstrations(name), self._seeds(name)
@@ -227,9 +221,11 @@ class SuiteRun:
             for place in todo:
                 policy = self._trained(place, shown)
                 piece = self._rollouts(place, policy, shown, crew)
-                losses = self.kept.pieces[place.policy]["losses"]
+                losses = self.kept.pieces[place.file("policy")]["losses"]
                 notes = np.array([note, *crew.notes], dtype=np.str_)
-                self.kept.keep(place.rollouts, piece | {"losses": losses, "warnings": notes})
+                self.kept.keep(
+                    place.file("rollouts"), piece | {"losses": losses, "warnings": notes}
+                )
 
     def _seeds(self, name: str) -> list[int]:
         """The simulator's seed of each start."""
@@ -313,46 +309,3 @@ class SuiteRun:
         if change.other:
             raise DataError(f"{told}: delete that folder, and they are made anew")
         return told
-
-
-def outcome_of(
-    task: CloningTask,
-    starts: dict[str, list[int]],
-    pieces: dict[tuple[str, int], dict[str, Array]],
-) -> Outcome:
-    """A row a start, with the solved decisions and the first solved one (-1: none) of each policy.
-
-    Extras hold, for each task, `actions:<task>` (policies, starts, T, a), `solved:<task>`
-    (policies, starts, T), `losses:<task>` (policies, stretches of the training) and, with
-    attentive pooling, `queries:<task>` (policies, heads, d), whose products with tokens are the
-    scores of the attention.
-    """
-    columns: dict[str, list[Any]] = {name: [] for name in ("id", "task", "seed", "needed", "value")}
-    counts: list[list[Array]] = [[] for _ in range(task.policies)]
-    firsts: list[list[Array]] = [[] for _ in range(task.policies)]
-    extras: dict[str, Array] = {}
-    for name, numbers in starts.items():
-        found = [pieces[name, number] for number in range(task.policies)]
-        solved = np.stack([piece["solved"] for piece in found])  # (k, n, T)
-        needed = task.rules(name).needed
-        columns["id"] += [f"{name}/{number}" for number in numbers]
-        columns["task"] += [name] * len(numbers)
-        columns["seed"] += found[0]["seeds"].tolist()
-        columns["needed"] += [needed] * len(numbers)
-        columns["value"] += (solved.sum(axis=2) >= needed).mean(axis=0).tolist()
-        for number in range(task.policies):
-            counts[number].append(solved[number].sum(axis=1))
-            first = np.where(solved[number].any(axis=1), solved[number].argmax(axis=1), -1)
-            firsts[number].append(first)
-        for key in ("actions", "solved", "losses", "queries"):
-            if key in found[0]:
-                extras[f"{key}:{name}"] = np.stack([piece[key] for piece in found])
-    arrays: dict[str, Array] = {
-        "id": np.array(columns["id"], dtype=np.str_),
-        "task": np.array(columns["task"], dtype=np.str_),
-        **{name: np.array(columns[name]) for name in ("seed", "needed", "value")},
-    }
-    for number in range(task.policies):
-        arrays[f"solved_{number}"] = np.concatenate(counts[number])
-        arrays[f"first_{number}"] = np.concatenate(firsts[number])
-    return Outcome(arrays, extras)

@@ -12,7 +12,6 @@ from bench.task import Task, TaskData, with_warnings
 from tasks.robot.simulators.rules import Profile, Rules
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
     from pathlib import Path
 
     from bench.checkpoint import LoadedModel
@@ -92,12 +91,12 @@ class CloningTask(Task):
         for is_wrong, why in wrong:
             if is_wrong:
                 raise SpecError(f"{self.suite}: {why}")
-        self._check_rules(self.known())
+        self._check_rules()
 
-    def _check_rules(self, tasks: Sequence[str]) -> None:
+    def _check_rules(self) -> None:
         """SpecError where the fields fit none of the tasks, such as a horizon that is too short."""
         told: SpecError | None = None
-        for task in tasks:
+        for task in self.known():
             try:
                 self.rules(task)
                 return

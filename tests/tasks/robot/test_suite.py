@@ -26,7 +26,8 @@ from bench.task import warnings_of
 from tasks.robot.cloning import suite, training
 from tasks.robot.cloning.demonstrations import demonstrations
 from tasks.robot.cloning.policy import frozen_policy, pooled
-from tasks.robot.cloning.suite import SuiteRun, outcome_of
+from tasks.robot.cloning.scoring import outcome_of
+from tasks.robot.cloning.suite import SuiteRun
 from tasks.robot.simulators.simulator import simulate
 
 VIT = "random:vit_mini_patch4_32?seed=0"
