@@ -77,8 +77,10 @@ class Layout:
             *textwrap.indent(self.tree, "  ").split("\n"),
         ]
         lines += ["", "splits"]
+        width_of_names = max(map(len, self.splits))
         for name, count in self.splits.items():
-            lines.append(f"  {name}" if count is None else f"  {name:<6} {count:,} samples")
+            samples = "" if count is None else f"{count:,} samples"
+            lines.append(f"  {name:<{width_of_names}}  {samples}".rstrip())
         lines += ["", "modifiers in brackets", *_wrapped(", ".join(self.modifiers), width)]
         return "\n".join(lines).replace("``", "`")
 
